@@ -1,0 +1,1 @@
+"""The Beam pipeline: thin transforms round pure functions."""

@@ -1,0 +1,1 @@
+"""What a sample, a recipe, a draw, a shard and a manifest are: one definition each."""

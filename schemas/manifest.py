@@ -1,0 +1,122 @@
+"""What a run produced. Written last: a dataset without a manifest is not finished."""
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from schemas.record import SCHEMA_VERSION, Record, check_schema_version
+
+MANIFEST_NAME = "manifest.json"
+SHARD_TABLES = ("samples", "streams", "frames")
+"""Tables with one Parquet file per shard, under `index/<table>/<shard>.parquet`."""
+
+
+class DataFile(Record):
+    """One file of the dataset."""
+
+    path: str
+    """relative to the dataset, with forward slashes"""
+    size: int
+    """bytes"""
+    sha256: str
+    """of the whole file"""
+    rows: int
+    """rows of a table, samples of a tar"""
+
+
+class Shard(Record):
+    """One shard: the unit of work and of commit. Table `shards`, and each commit marker."""
+
+    shard: str
+    """stem of its files, such as train-000000"""
+    split: str
+    """train or validation"""
+    plan_sha256: str
+    """of everything that decides the shard's bytes; a marker with another value is made again"""
+    num_samples: int
+    """samples in the tar"""
+    num_left_out: int
+    """planned samples that were filtered or failed"""
+    files: list[DataFile]
+    """the tar first, then its part of each table"""
+
+
+class Environment(Record):
+    """What decides bytes besides inputs and recipe."""
+
+    libraries: dict[str, str]
+    """versions of Python packages and of FFmpeg's libraries"""
+    encoders: dict[str, str]
+    """build strings of the encoders that the recipe may use"""
+
+
+class Manifest(Record):
+    """The root of a dataset; a reader needs nothing but its path."""
+
+    schema_version: str = SCHEMA_VERSION
+    """version of everything in the dataset"""
+    name: str
+    """the recipe's name"""
+    recipe_sha256: str
+    """of the resolved recipe"""
+    recipe: dict[str, Any]
+    """the resolved recipe, defaults included"""
+    seed: int
+    """the dataset's seed"""
+    environment: Environment
+    """what decides bytes besides inputs and recipe"""
+    scale: int
+    """HR size divided by LR size"""
+    streams: list[str]
+    """names of the LR streams, in order"""
+    splits: dict[str, int]
+    """samples per split"""
+    failures: dict[str, int]
+    """sources and samples left out, by reason"""
+    shards: list[Shard]
+    """every shard, sorted by name"""
+    tables: list[DataFile]
+    """tables that span all shards: plan, sources, shards"""
+
+
+def canonical_json(value: Any) -> bytes:
+    """JSON with sorted keys and no spaces: equal values give equal bytes."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return text.encode()
+
+
+def sha256_json(value: Any) -> str:
+    """SHA-256 of `canonical_json(value)`, hexadecimal."""
+    return hashlib.sha256(canonical_json(value)).hexdigest()
+
+
+class DatasetError(ValueError):
+    """The folder is not a dataset that can be read."""
+
+
+def read_manifest(dataset: Path) -> Manifest:
+    """Read the manifest of a dataset.
+
+    Args:
+        dataset: the dataset's folder.
+
+    Raises:
+        DatasetError: if there is no finished dataset or the manifest is not one.
+        SchemaVersionError: if an incompatible release wrote it.
+    """
+    path = dataset / MANIFEST_NAME
+    if not path.is_file():
+        raise DatasetError(
+            f"{dataset} has no {MANIFEST_NAME}: it is no dataset, or its synthesis did not finish; "
+            "run the same pipelines.synthesize command again to finish it"
+        )
+    try:
+        fields = json.loads(path.read_bytes())
+        if isinstance(fields, dict):
+            check_schema_version(str(fields.get("schema_version", "")), str(path))
+        return Manifest.model_validate(fields)
+    except (json.JSONDecodeError, UnicodeDecodeError, ValidationError) as error:
+        raise DatasetError(f"{path} is not a manifest: {error}") from error

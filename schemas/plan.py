@@ -1,0 +1,44 @@
+"""The committed plan: which samples there will be, from what, in which shard."""
+
+from schemas.record import Record
+from schemas.sample import SampleKind
+
+
+class Span(Record):
+    """A run of consecutive frames of a video, or of consecutive grid cells of an image."""
+
+    source_id: str
+    """the source"""
+    start: int
+    """first frame, or first cell of the image's patch grid, 0-based"""
+    count: int
+    """how many"""
+    start_pts: int = 0
+    """presentation time of the first frame in the video's time base, where it is a video"""
+    start_crc32: int = 0
+    """zlib.crc32 of that frame's decoded planes, to prove that a seek found it"""
+
+
+class PlannedSample(Record):
+    """Table `plan`: one row per sample, sorted by shard, one row group per shard."""
+
+    shard: str
+    """stem of the shard's files"""
+    key: str
+    """the sample's key"""
+    kind: SampleKind
+    """clip or pseudo_video"""
+    split: str
+    """train or validation"""
+    group: str
+    """the source's group; of a pack, the pack's own key"""
+    licence: str
+    """licence shared by all sources"""
+    clip: int
+    """number of the sample within its source"""
+    patch: int
+    """number of the HR patch within the frame range of a clip; 0 for a pseudo-video"""
+    spans: list[Span]
+    """one for a clip; in packing order for a pseudo-video"""
+    estimated_bytes: int
+    """what the sample is expected to weigh"""

@@ -1,0 +1,67 @@
+"""The ground of every stored record: immutable, closed, documented where it is defined.
+
+The docstring under a field is its only documentation; Parquet field metadata and the
+reference page are derived from it.
+"""
+
+from enum import StrEnum
+
+from pydantic import BaseModel, ConfigDict
+
+SCHEMA_VERSION = "1.0"
+"""MAJOR.MINOR of everything stored. A reader refuses another MAJOR; MINOR only adds fields."""
+
+UNKNOWN = -1
+"""Stored where a number is not known, so that every record has every field (no nulls)."""
+
+
+class Record(BaseModel):
+    """A frozen value that refuses unknown fields."""
+
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, use_attribute_docstrings=True, ser_json_inf_nan="constants"
+    )
+
+
+class SchemaVersionError(ValueError):
+    """The data was written by an incompatible version of this package."""
+
+
+def check_schema_version(found: str, what: str) -> None:
+    """Refuse data of another major version.
+
+    Args:
+        found: the `schema_version` stored in the data.
+        what: names the data in the message.
+
+    Raises:
+        SchemaVersionError: if the major versions differ.
+    """
+    if found.split(".")[0] != SCHEMA_VERSION.split(".")[0]:
+        raise SchemaVersionError(
+            f"{what} has schema version {found!r}, this code reads {SCHEMA_VERSION!r}: "
+            "read it with the release that wrote it, or synthesise the dataset again"
+        )
+
+
+class Status(StrEnum):
+    """What became of a source or of a planned sample."""
+
+    OK = "ok"
+    FILTERED = "filtered"
+    """Left out on purpose, by a rule of the recipe."""
+    FAILED = "failed"
+    """Could not be read or made."""
+
+
+class Outcome(Record):
+    """How something ended. Failures are rows with these columns, never a separate stream."""
+
+    status: Status = Status.OK
+    """ok, filtered (left out by a rule) or failed (could not be read or made)"""
+    stage: str = ""
+    """where it ended: discover, probe, plan, read, degrade or encode; empty when ok"""
+    reason: str = ""
+    """short code to count by, such as too_small, corrupt or worker_died; empty when ok"""
+    detail: str = ""
+    """one line for a person: the values behind the reason"""

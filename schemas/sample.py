@@ -1,0 +1,284 @@
+"""What one sample is: an HR patch sequence, K LR streams of it, and how they came to be.
+
+The classes nest to form the `json` member of a sample (`Sample`); the `...Row` classes are
+the same fields flattened into the Parquet tables under `index/`.
+"""
+
+from enum import StrEnum
+from typing import Literal
+
+from schemas.record import SCHEMA_VERSION, UNKNOWN, Outcome, Record
+
+
+class FrameType(StrEnum):
+    """How a frame was coded. Members are listed in the order of their `index`."""
+
+    I = "I"  # noqa: E741 - the codec's own name
+    """Intra: predicted from itself alone."""
+    P = "P"
+    """Predicted from one reference a block, in every codec here from the past."""
+    B = "B"
+    """Predicted from up to two references a block, past and future."""
+
+    @property
+    def index(self) -> int:
+        """The number that stands for this type in tensors: I 0, P 1, B 2."""
+        return tuple(FrameType).index(self)
+
+
+class SampleKind(StrEnum):
+    """What the frames of a sample have to do with each other."""
+
+    CLIP = "clip"
+    """Consecutive frames of one video, within one scene."""
+    PSEUDO_VIDEO = "pseudo_video"
+    """Unrelated patches of images, packed as frames of one video (VCISR, section 3)."""
+
+
+class LrKind(StrEnum):
+    """What the bitstream of an LR stream stands for."""
+
+    CODEC = "codec"
+    """The degradation itself: the bytes that the codec made."""
+    LOSSLESS = "lossless"
+    """A container only: the LR frames, stored exactly, since no codec is in their chain."""
+
+
+class Origin(Record):
+    """Where one HR frame came from."""
+
+    source_id: str
+    """the source's content hash"""
+    frame: int
+    """0-based frame of the source; 0 for an image"""
+    top: int
+    """first row of the rectangle, pixels of the source after orientation and pre-downscale"""
+    left: int
+    """first column of the rectangle"""
+
+
+class HrTile(Record):
+    """One tile of one HR frame: a lossless WebP image at a byte range of the `hr.zip` member."""
+
+    frame: int
+    """display index of the frame, 0-based"""
+    top: int
+    """first row of the tile in the HR patch, pixels"""
+    left: int
+    """first column of the tile in the HR patch, pixels"""
+    height: int
+    """rows"""
+    width: int
+    """columns"""
+    offset: int
+    """first byte of the WebP file inside the member"""
+    size: int
+    """bytes of the WebP file"""
+
+
+class PostStep(Record):
+    """One deterministic step after the last codec, applied by the reference decoder, in order."""
+
+    op: Literal["crop", "resize"]
+    """crop: keep the top left corner; resize: antialiased bicubic (MATLAB's imresize)"""
+    height: int
+    """rows after the step"""
+    width: int
+    """columns after the step"""
+
+
+class Frame(Record):
+    """One coded frame of one LR stream, as its bitstream and its decoder tell it."""
+
+    display_index: int
+    """0-based position in presentation order; row t of every decoded array"""
+    coding_index: int
+    """0-based position in the stream"""
+    frame_type: FrameType
+    """I, P or B"""
+    key_frame: bool
+    """decoding can start here"""
+    qp_mean: float
+    """mean quantiser of the frame in the codec's own scale, -1 where it is not known"""
+    qp_min: float
+    """least quantiser of a block, -1 where blocks are not told apart"""
+    qp_max: float
+    """largest quantiser of a block, -1 where blocks are not told apart"""
+    packet_position: int
+    """first byte of the coded packet inside the `lr<k>.nut` member"""
+    packet_bytes: int
+    """size of the coded packet, headers included"""
+    pts: int
+    """presentation time in frames of the stream"""
+    dts: int
+    """decoding time in frames of the stream"""
+
+
+class StreamFields(Record):
+    """One LR stream without its frames."""
+
+    stream: int
+    """0-based position among the sample's streams; names the members `lr<k>.nut`, `mv<k>.npy`"""
+    name: str
+    """the recipe's name for it, such as clean or crf25"""
+    lr_kind: LrKind
+    """codec: the bitstream is the degradation; lossless: it only stores the frames"""
+    codec: str
+    """FFmpeg's name of the coded format, such as h264"""
+    encoder: str
+    """FFmpeg's name of the encoder, such as libx264"""
+    encoder_build: str
+    """the build that wrote the stream, from the bitstream or, where it carries none, the library"""
+    settings_from: Literal["bitstream", "draw"]
+    """where rate, gop_frames and b_frames were read; draw where the codec stores no settings"""
+    rate_mode: Literal["crf", "qscale", "bitrate", "lossless"]
+    """rate control: constant rate factor, constant quantiser, average bitrate, or none"""
+    rate_value: float
+    """the rate factor, the quantiser, or bits per second; 0 for lossless"""
+    preset: str
+    """the encoder's preset as drawn (no bitstream names it); empty where there is none"""
+    gop_frames: int
+    """longest distance between key frames that was allowed, frames"""
+    b_frames: int
+    """most consecutive B frames that were allowed"""
+    pixel_format: str
+    """FFmpeg's name, such as yuv420p, as decoded"""
+    color_matrix: str
+    """bt709, or rgb where frames are stored as RGB"""
+    color_range: str
+    """tv (limited) or pc (full)"""
+    chroma_location: str
+    """left, or none where chroma is not subsampled"""
+    fps: float
+    """nominal frame rate of the stream, frames per second"""
+    coded_height: int
+    """rows of the coded picture, before post steps"""
+    coded_width: int
+    """columns of the coded picture, before post steps"""
+    stream_bytes: int
+    """bytes of all packets"""
+    qp_from: Literal["decoder", "encoder", "none"]
+    """who told the quantisers: the bitstream's decoder, the encoder's statistics, or nobody"""
+    motion_blocks: int
+    """rows of the `mv<k>.npy` member; 0 where the codec gives no vectors"""
+    decoded_sha256: str
+    """SHA-256 of the LR frames, (T, h, w, 3) uint8 RGB, as the reference decoder returns them"""
+    post_steps: list[PostStep]
+    """what the reference decoder does after the codec, in order"""
+    draw: str
+    """the stream's complete draw (a StreamDraw) as JSON"""
+
+
+class Stream(StreamFields):
+    """One LR stream."""
+
+    frames: list[Frame]
+    """in presentation order"""
+
+
+class SampleFields(Record):
+    """One sample without its streams."""
+
+    key: str
+    """unique in the dataset; stem of the sample's members"""
+    kind: SampleKind
+    """clip (consecutive frames) or pseudo_video (unrelated patches)"""
+    split: str
+    """train or validation; decided by the group"""
+    group: str
+    """what must not be on both sides of the split"""
+    licence: str
+    """licence of the sources, empty where unknown"""
+    recipe_sha256: str
+    """of the resolved recipe"""
+    seed: int
+    """the dataset's seed"""
+    clip: int
+    """number of the sample within its source; seeds its draw, with seed and source"""
+    num_frames: int
+    """T, frames of HR and of every stream"""
+    scale: int
+    """HR size divided by LR size"""
+    hr_height: int
+    """rows of the HR patch, pixels"""
+    hr_width: int
+    """columns of the HR patch, pixels"""
+    fps: float
+    """frame rate of the source, 0 for images"""
+    scene_draw: str
+    """the draw that all streams share (a SceneDraw) as JSON"""
+
+
+class Sample(SampleFields):
+    """One sample: the `json` member of its tar group."""
+
+    schema_version: str = SCHEMA_VERSION
+    """version of this record"""
+    origins: list[Origin]
+    """where each HR frame came from, in presentation order"""
+    hr_tiles: list[HrTile]
+    """where each tile of each HR frame lies in the `hr.zip` member"""
+    streams: list[Stream]
+    """the LR streams, in the recipe's order"""
+
+
+class Member(Record):
+    """One member of a sample in its shard."""
+
+    name: str
+    """extension, such as lr0.nut"""
+    offset: int
+    """first byte of the member's data inside the tar"""
+    size: int
+    """bytes"""
+    crc32: int
+    """zlib.crc32 of the bytes"""
+
+
+class SampleRow(SampleFields, Outcome):
+    """Table `samples`: one row per planned sample, those that failed included."""
+
+    shard: str
+    """stem of the shard's files, such as train-000000"""
+    index_in_shard: int = UNKNOWN
+    """0-based position among the shard's samples, -1 for a sample that was not made"""
+    source_ids: list[str]
+    """the sources, each once, in the order of first use"""
+    members: list[Member]
+    """byte ranges in the tar; empty for a sample that was not made"""
+
+
+class StreamRow(StreamFields):
+    """Table `streams`: one row per LR stream of a sample that was made."""
+
+    key: str
+    """the sample"""
+
+
+class FrameRow(Frame):
+    """Table `frames`: one row per coded LR frame."""
+
+    key: str
+    """the sample"""
+    stream: int
+    """the stream, 0-based"""
+
+
+JSON_MEMBER = "json"
+HR_MEMBER = "hr.zip"
+
+
+def lr_member(stream: int) -> str:
+    """The member that holds the bitstream of LR stream `stream`."""
+    return f"lr{stream}.nut"
+
+
+def mv_member(stream: int) -> str:
+    """The member that holds the motion vectors of LR stream `stream` (`MOTION_DTYPE`)."""
+    return f"mv{stream}.npy"
+
+
+def member_names(num_streams: int) -> list[str]:
+    """Every member of a sample with that many streams, in the order of the tar."""
+    per_stream = [f(k) for k in range(num_streams) for f in (lr_member, mv_member)]
+    return [JSON_MEMBER, HR_MEMBER, *per_stream]

@@ -1,0 +1,146 @@
+"""The container: samples <-> one tar, readable by `tar -t` and plain WebDataset.
+
+Equal samples give equal bytes: USTAR headers, no times, no owners, members in a fixed order.
+Change the container here only.
+"""
+
+import hashlib
+import io
+import re
+import tarfile
+import zlib
+from collections.abc import Iterator, Mapping
+from typing import BinaryIO
+
+from schemas.sample import JSON_MEMBER, Member, Sample, member_names
+
+_KEY = re.compile(r"[a-z0-9][a-z0-9_-]*")
+_MAX_NAME_BYTES = 100  # USTAR; longer names need extension headers that some readers refuse
+
+
+class ShardError(ValueError):
+    """A shard or a member of it is not what its index says."""
+
+
+class ShardWriter:
+    """Writes samples into a tar, one after the other, and hashes what it writes.
+
+    Args:
+        file: a writable binary file at position 0.
+    """
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._sink = _HashingSink(file)
+        self._tar = tarfile.open(fileobj=self._sink, mode="w", format=tarfile.USTAR_FORMAT)  # type: ignore[call-overload]
+
+    def add(self, sample: Sample, members: Mapping[str, bytes]) -> list[Member]:
+        """Append one sample.
+
+        Args:
+            sample: becomes the `json` member.
+            members: every other member, by extension.
+
+        Returns:
+            The byte range of each member, in the order of the tar.
+
+        Raises:
+            ValueError: if the key or the set of members is not that of a sample.
+        """
+        if not _KEY.fullmatch(sample.key):
+            raise ValueError(f"{sample.key = !r} must match {_KEY.pattern!r}")
+        data = {JSON_MEMBER: sample.model_dump_json().encode(), **members}
+        names = member_names(len(sample.streams))
+        if sorted(data) != sorted(names):
+            raise ValueError(f"{sample.key}: members are {sorted(data)}, expected {sorted(names)}")
+        return [self._add_member(sample.key, name, data[name]) for name in names]
+
+    def _add_member(self, key: str, name: str, data: bytes) -> Member:
+        info = tarfile.TarInfo(f"{key}.{name}")
+        if len(info.name.encode()) > _MAX_NAME_BYTES:
+            raise ValueError(f"{info.name = !r} exceeds {_MAX_NAME_BYTES} bytes")
+        info.size = len(data)
+        offset = self._tar.offset + tarfile.BLOCKSIZE
+        self._tar.addfile(info, io.BytesIO(data))
+        return Member(name=name, offset=offset, size=len(data), crc32=zlib.crc32(data))
+
+    def close(self) -> tuple[int, str]:
+        """Finish the tar; the file stays open.
+
+        Returns:
+            Its size in bytes and its SHA-256, hexadecimal.
+        """
+        self._tar.close()
+        return self._sink.size, self._sink.sha256.hexdigest()
+
+
+class _HashingSink:
+    """The part of a file that tarfile writes to, hashed on the way."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self.sha256 = hashlib.sha256()
+        self.size = 0
+
+    def write(self, data: bytes) -> int:
+        self.sha256.update(data)
+        self.size += len(data)
+        return self._file.write(data)
+
+    def tell(self) -> int:
+        return self.size
+
+
+def read_member(file: BinaryIO, member: Member) -> bytes:
+    """Read one member of a shard by its byte range.
+
+    Args:
+        file: the shard, readable and seekable.
+        member: the range, from table `samples`.
+
+    Raises:
+        ShardError: if the bytes are missing or not those that were written.
+    """
+    file.seek(member.offset)
+    data = file.read(member.size)
+    if len(data) != member.size:
+        raise ShardError(f"{member.name}: {len(data)} bytes at {member.offset}, not {member.size}")
+    if zlib.crc32(data) != member.crc32:
+        raise ShardError(f"{member.name} at {member.offset} does not match its checksum")
+    return data
+
+
+def iter_samples(file: BinaryIO) -> Iterator[tuple[str, dict[str, bytes]]]:
+    """Walk through a shard without its index.
+
+    Yields:
+        (key, members by extension), in the order of the tar.
+
+    Raises:
+        ShardError: if the tar is cut short.
+    """
+    key, members = "", dict[str, bytes]()
+    try:
+        with tarfile.open(fileobj=file, mode="r:") as tar:
+            for info in tar:
+                sample_key, _, name = info.name.partition(".")
+                if sample_key != key and members:
+                    yield key, members
+                    members = {}
+                key = sample_key
+                stream = tar.extractfile(info)
+                members[name] = stream.read() if stream else b""
+                if len(members[name]) != info.size:
+                    raise ShardError(f"{info.name} is cut short")
+            _check_end_of_archive(file, tar.offset)
+    except tarfile.TarError as error:
+        raise ShardError(f"not a whole tar: {error}") from error
+    if members:
+        yield key, members
+
+
+def _check_end_of_archive(file: BinaryIO, offset: int) -> None:
+    # tarfile takes a file cut at a member's border for a whole one; the two zero blocks at the
+    # end tell. `offset` lies behind the first of them, or at the end of a file that has none.
+    file.seek(max(0, offset - tarfile.BLOCKSIZE))
+    if file.read(2 * tarfile.BLOCKSIZE) != bytes(2 * tarfile.BLOCKSIZE):
+        raise ShardError("the tar has no end-of-archive blocks: it is cut short")
