@@ -213,7 +213,9 @@ class EncoderSettings(Record):
 
     @model_validator(mode="after")
     def _check_what_the_encoder_takes(self) -> Self:
-        given = [value for value in (self.crf, self.qscale, self.bits_per_pixel) if value is not None]
+        given = [
+            value for value in (self.crf, self.qscale, self.bits_per_pixel) if value is not None
+        ]
         if len(given) != 1:
             raise ValueError("give exactly one of crf, qscale and bits_per_pixel")
         if self.rate[0] not in RATE_MODES[self.codec]:

@@ -144,11 +144,9 @@ class StreamFields(Record):
     pixel_format: str
     """FFmpeg's name, such as yuv420p, as decoded"""
     color_matrix: str
-    """bt709, or rgb where frames are stored as RGB"""
+    """as the bitstream is tagged: bt709, rgb or unspecified (read as bt709 all the same)"""
     color_range: str
-    """tv (limited) or pc (full)"""
-    chroma_location: str
-    """left, or none where chroma is not subsampled"""
+    """as the bitstream is tagged: tv, pc or unspecified (read as tv, rgb as pc)"""
     fps: float
     """nominal frame rate of the stream, frames per second"""
     coded_height: int

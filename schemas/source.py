@@ -2,7 +2,7 @@
 
 from enum import StrEnum
 
-from schemas.record import UNKNOWN, Outcome, Record
+from schemas.record import UNKNOWN, Outcome
 
 
 class SourceKind(StrEnum):

@@ -1,0 +1,112 @@
+"""The reference decoder: the one way from stored members to pixels.
+
+Synthesis measures and hashes what this returns, so whoever trains on a dataset sees the same
+pixels to the bit.
+"""
+
+import itertools
+from collections.abc import Iterator
+
+import numpy as np
+
+from schemas.sample import Frame, PostStep, Sample, Stream
+from transforms.codec import decode
+from transforms.color import yuv_to_rgb
+from transforms.resize import resize_uint8
+from transforms.tiles import decode_webp
+
+
+def decode_lr(
+    stream: Stream, member: bytes, start: int = 0, count: int | None = None
+) -> np.ndarray:
+    """Decode a window of LR frames, and no more of the stream than that takes.
+
+    Args:
+        stream: the stream's record.
+        member: its `lr<k>.nut` member.
+        start: first frame, in presentation order.
+        count: number of frames; None for all that follow.
+
+    Returns:
+        (count, h, w, 3) uint8 RGB.
+
+    Raises:
+        ValueError: if the window reaches beyond the stream.
+        CodecError: if the bytes do not decode.
+    """
+    count = _checked_count(start, count, len(stream.frames))
+    packets = _packets_from(stream.frames, member, start)
+    decoded = decode(packets, stream.codec, skip_until=start)
+    frames = list(itertools.islice(decoded, count))
+    return apply_post_steps(yuv_to_rgb(frames), stream.post_steps)
+
+
+def _packets_from(frames: list[Frame], member: bytes, start: int) -> Iterator[tuple[bytes, int]]:
+    """Packets (data, pts) in coding order, from the last key frame at or before `start`."""
+    keys = [f.coding_index for f in frames if f.key_frame and f.display_index <= start]
+    first = max(keys, default=0)
+    for frame in sorted(frames, key=lambda f: f.coding_index)[first:]:
+        end = frame.packet_position + frame.packet_bytes
+        yield member[frame.packet_position : end], frame.display_index
+
+
+def apply_post_steps(frames: np.ndarray, steps: list[PostStep]) -> np.ndarray:
+    """What comes after the codec, for (T, h, w, 3) uint8 RGB frames."""
+    for step in steps:
+        if step.op == "crop":
+            frames = frames[:, : step.height, : step.width]
+        else:
+            frames = np.stack([resize_uint8(f, step.height, step.width) for f in frames])
+    return np.ascontiguousarray(frames)
+
+
+def decode_hr(
+    sample: Sample,
+    member: bytes,
+    start: int = 0,
+    count: int | None = None,
+    top: int = 0,
+    left: int = 0,
+    height: int | None = None,
+    width: int | None = None,
+) -> np.ndarray:
+    """Decode a window of HR frames, and only the tiles that it touches.
+
+    Args:
+        sample: the sample's record.
+        member: its `hr.zip` member.
+        start: first frame.
+        count: number of frames; None for all that follow.
+        top: first row of the HR patch.
+        left: first column of the HR patch.
+        height: rows; None for all that follow.
+        width: columns; None for all that follow.
+
+    Returns:
+        (count, height, width, 3) uint8 RGB.
+
+    Raises:
+        ValueError: if the window reaches beyond the patch or a tile does not decode.
+    """
+    count = _checked_count(start, count, sample.num_frames)
+    height = _checked_count(top, height, sample.hr_height)
+    width = _checked_count(left, width, sample.hr_width)
+    window = np.empty((count, height, width, 3), np.uint8)
+    for tile in sample.hr_tiles:
+        # The part of the tile inside the window, in coordinates of the patch.
+        row, row_end = max(top, tile.top), min(top + height, tile.top + tile.height)
+        column, column_end = max(left, tile.left), min(left + width, tile.left + tile.width)
+        if not start <= tile.frame < start + count or row >= row_end or column >= column_end:
+            continue
+        pixels = decode_webp(member[tile.offset : tile.offset + tile.size])
+        window[tile.frame - start, row - top : row_end - top, column - left : column_end - left] = (
+            pixels[row - tile.top : row_end - tile.top, column - tile.left : column_end - tile.left]
+        )
+    return window
+
+
+def _checked_count(start: int, count: int | None, size: int) -> int:
+    count = size - start if count is None else count
+    if start < 0 or count < 1 or start + count > size:
+        raise ValueError(f"window {start = }, {count = } does not fit into {size}")
+    return count

@@ -1,0 +1,247 @@
+"""Motion vectors: read from a decoder, given their reference distance, made dense.
+
+Decoders export the direction of a reference, not its distance. For the MPEG formats the
+distance follows from the frame types; for H.264 it is found photometrically, block by block
+(the reference whose motion-compensated block is closest).
+"""
+
+import io
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import av
+import numpy as np
+from av.sidedata.sidedata import Type
+
+from schemas.motion import MOTION_DTYPE, MV_UNITS_PER_PIXEL
+from schemas.sample import Frame, FrameType, StreamFields
+
+_MAX_PAST, _MAX_FUTURE = 8, 5  # farthest references tried, frames
+_DISTANCE_PENALTY = 0.02  # levels a frame: prefers the nearer of references that fit alike
+_CELL = 8  # decoders export no block smaller than 8x8, and all lie on that grid
+
+
+def extract_blocks(
+    frames: Sequence[av.VideoFrame], records: Sequence[Frame], *, anchors_only: bool
+) -> np.ndarray:
+    """Collect the motion vectors of a decoded stream.
+
+    Args:
+        frames: decoded with side data, in presentation order.
+        records: the frames' records, in the same order.
+        anchors_only: blocks refer to the nearest I or P frame, so there is nothing to search.
+
+    Returns:
+        (N,) array of `MOTION_DTYPE`, by frame; empty where the decoder exports no vectors.
+    """
+    exported = [_exported_blocks(index, frame) for index, frame in enumerate(frames)]
+    blocks = np.concatenate([np.empty(0, MOTION_DTYPE), *exported])
+    past = blocks["ref_distance"] < 0
+    luma = np.stack([_luma(frame) for frame in frames])
+    for side, step in ((past, -1), (~past, 1)):
+        candidates = [_candidates(i, step, records, anchors_only) for i in range(len(frames))]
+        blocks["ref_distance"][side] = _distances(blocks[side], candidates, luma)
+    return blocks
+
+
+def _exported_blocks(index: int, frame: av.VideoFrame) -> np.ndarray:
+    """A frame's blocks; of the reference distance only the sign is right yet."""
+    side_data = frame.side_data.get(Type.MOTION_VECTORS)
+    exported = np.empty(0) if side_data is None else side_data.to_ndarray()
+    blocks = np.zeros(len(exported), MOTION_DTYPE)
+    if not len(exported):
+        return blocks
+    blocks["frame"] = index
+    blocks["ref_distance"] = exported["source"]
+    for ours, theirs in {"x": "dst_x", "y": "dst_y", "width": "w", "height": "h"}.items():
+        blocks[ours] = exported[theirs]
+    for axis in ("mv_x", "mv_y"):
+        pixels = exported[axis.replace("mv", "motion")] / exported["motion_scale"]
+        blocks[axis] = np.rint(pixels * MV_UNITS_PER_PIXEL)
+    return blocks
+
+
+def _luma(frame: av.VideoFrame) -> np.ndarray:
+    # The first plane is luma, or green where frames are stored as RGB.
+    plane = frame.planes[0]
+    rows = np.frombuffer(plane, np.uint8).reshape(plane.height, plane.line_size)
+    return rows[:, : plane.width].astype(np.float32)
+
+
+def _candidates(index: int, step: int, records: Sequence[Frame], anchors_only: bool) -> list[int]:
+    """Signed distances at which blocks of frame `index` may find their reference, nearest first."""
+    others = range(index + step, len(records) if step > 0 else -1, step)
+    coded_before = [i for i in others if records[i].coding_index < records[index].coding_index]
+    if anchors_only:
+        coded_before = [i for i in coded_before if records[i].frame_type != FrameType.B][:1]
+    reach = _MAX_PAST if step < 0 else _MAX_FUTURE
+    return [i - index for i in coded_before if abs(i - index) <= reach or anchors_only]
+
+
+def _distances(blocks: np.ndarray, candidates: Sequence[list[int]], luma: np.ndarray) -> np.ndarray:
+    """Signed distance to the best reference of each block, (N,) int."""
+    nearest = np.array([(c or [0])[0] for c in candidates])
+    best = nearest[blocks["frame"]] if len(blocks) else np.zeros(0, int)
+    is_open = np.array([len(c) > 1 for c in candidates])
+    searched = np.flatnonzero(is_open[blocks["frame"]])
+    least_error = np.full(len(blocks), np.inf, np.float32)
+    for distance in sorted({d for c in candidates for d in c}, key=abs):
+        allowed = np.array([distance in c for c in candidates])
+        chosen = searched[allowed[blocks["frame"][searched]]]
+        error = _compensation_error(blocks[chosen], distance, luma)
+        error += _DISTANCE_PENALTY * abs(distance)
+        better = error < least_error[chosen]
+        best[chosen[better]] = distance
+        least_error[chosen[better]] = error[better]
+    return best
+
+
+def _compensation_error(blocks: np.ndarray, distance: int, luma: np.ndarray) -> np.ndarray:
+    """Mean absolute difference of each block to its prediction from `distance`, (N,) levels."""
+    errors = np.empty(len(blocks), np.float32)
+    shapes = blocks["height"].astype(int) << 16 | blocks["width"]
+    for shape in np.unique(shapes):
+        height, width = divmod(int(shape), 1 << 16)
+        part = blocks[shapes == shape]
+        time = part["frame"].astype(int)
+        y = part["y"].astype(np.float32)[:, None] + np.arange(height) - height // 2
+        x = part["x"].astype(np.float32)[:, None] + np.arange(width) - width // 2
+        mv = np.stack([part["mv_y"], part["mv_x"]]).astype(np.float32) / MV_UNITS_PER_PIXEL
+        predicted = _bilinear(luma, time + distance, y + mv[0][:, None], x + mv[1][:, None])
+        actual = _bilinear(luma, time, y, x)
+        errors[shapes == shape] = np.abs(predicted - actual).mean(axis=(1, 2))
+    return errors
+
+
+def _bilinear(images: np.ndarray, time: np.ndarray, y: np.ndarray, x: np.ndarray) -> np.ndarray:
+    """Sample (T, h, w) images at time (N,), rows (N, a), columns (N, b): (N, a, b)."""
+    _, height, width = images.shape
+    y, x = y.clip(0, height - 1), x.clip(0, width - 1)
+    y0, x0 = y.astype(int), x.astype(int)
+    y1, x1 = np.minimum(y0 + 1, height - 1), np.minimum(x0 + 1, width - 1)
+    fy, fx = (y - y0)[:, :, None], (x - x0)[:, None, :]
+    t = time[:, None, None]
+    upper, lower = (
+        images[t, row[:, :, None], x0[:, None, :]] * (1 - fx)
+        + images[t, row[:, :, None], x1[:, None, :]] * fx
+        for row in (y0, y1)
+    )
+    blended: np.ndarray = upper * (1 - fy) + lower * fy
+    return blended
+
+
+def write_blocks(blocks: np.ndarray) -> bytes:
+    """The `mv<k>.npy` member of a stream."""
+    buffer = io.BytesIO()
+    np.save(buffer, blocks, allow_pickle=False)
+    return buffer.getvalue()
+
+
+def read_blocks(member: bytes) -> np.ndarray:
+    """The motion vectors of a stream, (N,) of `MOTION_DTYPE`, from its `mv<k>.npy` member.
+
+    Raises:
+        ValueError: if the member holds something else.
+    """
+    blocks = np.load(io.BytesIO(member), allow_pickle=False)
+    if not isinstance(blocks, np.ndarray) or blocks.dtype != MOTION_DTYPE or blocks.ndim != 1:
+        raise ValueError("the member holds no motion vectors")
+    return blocks
+
+
+class Flow(NamedTuple):
+    """Dense motion of a window of frames, (x, y) in LR pixels per frame."""
+
+    previous: np.ndarray
+    """(T, h, w, 2) float32: I_t(p) ~ I_t-1(p + previous_t(p)); 0 where unknown"""
+    next: np.ndarray
+    """(T, h, w, 2) float32: I_t(p) ~ I_t+1(p + next_t(p)); 0 where unknown"""
+    valid: np.ndarray
+    """(T, h, w) uint8: bit 0 (1) where `previous` is known, bit 1 (2) where `next` is"""
+
+
+def dense_flow(
+    blocks: np.ndarray, stream: StreamFields, height: int, width: int, start: int, count: int
+) -> Flow:
+    """Spread block vectors over LR pixels, divided by their reference distance.
+
+    Towards the previous frame, a pixel takes its block's vector into the past; else the
+    opposite of its vector into the future; else, since motion goes on, what the previous frame
+    has there. Towards the next frame the same holds, mirrored.
+
+    Args:
+        blocks: all vectors of the stream, (N,) of `MOTION_DTYPE`.
+        stream: its record.
+        height: LR rows.
+        width: LR columns.
+        start: first frame wanted.
+        count: frames wanted.
+    """
+    # One frame more on either side, for pixels that take over their neighbour's motion.
+    past, has_past = _rasterise(blocks, stream, start - 1, count + 2, past=True)
+    future, has_future = _rasterise(blocks, stream, start - 1, count + 2, past=False)
+    inner = slice(1, count + 1)
+    previous, has_previous = _first_known(
+        (past[inner], has_past[inner]),
+        (-future[inner], has_future[inner]),
+        (past[:count], has_past[:count]),
+    )
+    following, has_following = _first_known(
+        (future[inner], has_future[inner]),
+        (-past[inner], has_past[inner]),
+        (-past[2:], has_past[2:]),
+    )
+    rows, columns, scale = _coded_positions(stream, height, width)
+    cells = np.ix_(range(count), rows // _CELL, columns // _CELL)
+    valid = has_previous.astype(np.uint8) | (has_following.astype(np.uint8) << 1)
+    return Flow(previous[cells] * scale, following[cells] * scale, valid[cells])
+
+
+def _first_known(*sources: tuple[np.ndarray, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    flow, known = sources[0][0].copy(), sources[0][1].copy()
+    for other, other_known in sources[1:]:
+        taken = other_known & ~known
+        flow[taken] = other[taken]
+        known |= other_known
+    return flow, known
+
+
+def _rasterise(
+    blocks: np.ndarray, stream: StreamFields, start: int, count: int, *, past: bool
+) -> tuple[np.ndarray, np.ndarray]:
+    """Velocity (count, cells, cells, 2) in coded pixels per frame, and where it is known."""
+    shape = (count, -(-stream.coded_height // _CELL) + 1, -(-stream.coded_width // _CELL) + 1)
+    velocity, known = np.zeros((*shape, 2), np.float32), np.zeros(shape, bool)
+    in_window = (blocks["frame"].astype(int) >= start) & (blocks["frame"] < start + count)
+    chosen = blocks[in_window & ((blocks["ref_distance"] < 0) == past)]
+    mv = np.stack([chosen["mv_x"], chosen["mv_y"]], axis=1).astype(np.float32)
+    per_frame = mv / (
+        MV_UNITS_PER_PIXEL * np.abs(chosen["ref_distance"].astype(np.float32))[:, None]
+    )
+    time = chosen["frame"].astype(int) - start
+    top = chosen["y"].astype(int) - chosen["height"] // 2
+    left = chosen["x"].astype(int) - chosen["width"] // 2
+    for dy in range(0, int(chosen["height"].max(initial=0)), _CELL):
+        for dx in range(0, int(chosen["width"].max(initial=0)), _CELL):
+            inside = (chosen["height"] > dy) & (chosen["width"] > dx)
+            row, column = (top[inside] + dy) // _CELL, (left[inside] + dx) // _CELL
+            within = (row >= 0) & (column >= 0) & (row < shape[1]) & (column < shape[2])
+            cell = (time[inside][within], row[within], column[within])
+            velocity[cell] = per_frame[inside][within]
+            known[cell] = True
+    return velocity, known
+
+
+def _coded_positions(
+    stream: StreamFields, height: int, width: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Row and column of the coded picture under each LR row and column, and LR per coded pixel."""
+    sizes = [(stream.coded_height, stream.coded_width)]
+    sizes += [(step.height, step.width) for step in stream.post_steps]
+    rows, columns = np.arange(height) + 0.5, np.arange(width) + 0.5
+    scale = np.ones(2, np.float32)  # (x, y)
+    for step, (old_height, old_width) in zip(stream.post_steps[::-1], sizes[-2::-1], strict=True):
+        if step.op == "resize":
+            rows, columns = rows * old_height / step.height, columns * old_width / step.width
+            scale *= (step.width / old_width, step.height / old_height)
+    return rows.astype(int), columns.astype(int), scale
