@@ -5,6 +5,7 @@ from functools import cache
 from typing import Any, BinaryIO, TypeVar
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from pydantic_to_pyarrow import get_pyarrow_schema
 
@@ -88,6 +89,13 @@ def read_table(file: BinaryIO | str, record: type[R], group: int | None = None) 
     """
     with _open_table(file, record) as table:
         rows = table.read() if group is None else table.read_row_group(group)
+    return [record.model_validate(row) for row in rows.to_pylist()]
+
+
+def read_rows(file: str, record: type[R], column: str, values: Sequence[str]) -> list[R]:
+    """Read the rows whose `column` is one of `values`, checked as by `read_table`."""
+    with _open_table(file, record) as table:
+        rows = table.read().filter(pc.field(column).isin(values))
     return [record.model_validate(row) for row in rows.to_pylist()]
 
 

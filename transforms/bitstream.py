@@ -12,7 +12,7 @@ import numpy as np
 from av.sidedata.sidedata import Type
 from av.video.frame import PictureType
 
-from schemas.draw import CodecDraw, RateMode
+from schemas.draw import Codec, CodecDraw, RateMode
 from schemas.record import UNKNOWN
 from schemas.sample import Frame, FrameType
 from transforms.codec import (
@@ -167,7 +167,7 @@ def stream_settings(draw: CodecDraw, frames: Sequence[av.VideoFrame]) -> StreamS
     if draw.codec in MPEG_CODECS:
         _check_quantisers(draw, frames)
         return StreamSettings(libavcodec_build(), "draw", *asked)
-    told = encoder_message(frames[0]) if draw.codec == "h264" else _x265_message(draw)
+    told = encoder_message(frames[0]) if draw.codec == "h264" else _tiny_encode(draw)
     if told is None:
         raise CodecError("setting_not_taken", f"{draw.codec} does not tell its settings")
     build, settings = told
@@ -212,12 +212,35 @@ def encoder_message(frame: av.VideoFrame) -> tuple[str, dict[str, str]] | None:
     return build, dict(re.findall(r"([\w-]+)=(\S+)", text))
 
 
+def encoder_build(codec: Codec) -> str:
+    """The build of a codec's encoder in this process."""
+    if codec in MPEG_CODECS:
+        return libavcodec_build()
+    told = _tiny_encode(_TINY_DRAW.model_copy(update={"codec": codec}))
+    return told[0] if told else "unknown"
+
+
+_TINY_DRAW = CodecDraw(
+    codec="h264",
+    rate_mode="crf",
+    rate_value=23,
+    preset="ultrafast",
+    gop_frames=1,
+    b_frames=0,
+    pixel_format="yuv420p",
+    fps=25,
+    height=16,
+    width=16,
+)
+
+
 @functools.lru_cache(maxsize=256)
-def _x265_message(draw: CodecDraw) -> tuple[str, dict[str, str]] | None:
-    height, width = coded_size("hevc", 1, 1)
+def _tiny_encode(draw: CodecDraw) -> tuple[str, dict[str, str]] | None:
+    """What the encoder tells of itself when it encodes a gray frame with these settings."""
+    height, width = coded_size(draw.codec, 1, 1)
     gray = np.full((1, height, width, 3), 128, np.uint8)
     packets = encode(rgb_to_yuv(gray, draw.pixel_format), draw, tell_settings=True)
-    return encoder_message(decode_with_side_data(packets, "hevc")[0])
+    return encoder_message(decode_with_side_data(packets, draw.codec)[0])
 
 
 # The encoders' names of a rate control and of its value, and the value's unit.

@@ -88,6 +88,11 @@ def jpeg(image: np.ndarray, draw: JpegDraw, frame: int) -> np.ndarray:
     return to_float(decoded)
 
 
+def luma_std(image: np.ndarray) -> float:
+    """Standard deviation of the luma of an (H, W, 3) uint8 image, levels."""
+    return float((image.astype(np.float32) @ _LUMA).std())
+
+
 def to_float(image: np.ndarray) -> np.ndarray:
     """uint8 [0, 255] -> float32 [0, 1]."""
     return image.astype(np.float32) / np.float32(255)

@@ -1,0 +1,69 @@
+"""Finishing a dataset: the table of shards, then the manifest."""
+
+import shutil
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+from pipelines.job import Job
+from pipelines.layout import publish, publish_bytes, staged
+from pipelines.shards import describe_file
+from schemas.manifest import DataFile, Manifest, Shard
+from schemas.plan import PlannedSample
+from schemas.record import Record, Status
+from schemas.sample import SampleRow
+from schemas.source import Source
+from schemas.tables import read_columns, write_table
+
+
+def finish_dataset(job: Job, shards: Sequence[Shard]) -> int:
+    """Write the table of shards and the manifest.
+
+    Args:
+        job: the run.
+        shards: every shard of the plan, in any order.
+
+    Returns:
+        The number of samples in the dataset.
+    """
+    shards = sorted(shards, key=lambda shard: shard.shard)
+    layout = job.layout
+    with staged(layout) as folder:
+        write_table(str(folder / "shards"), Shard, shards)
+        publish(folder / "shards", layout.shards)
+    tables = {layout.plan: PlannedSample, layout.sources: Source, layout.shards: Shard}
+    splits: Counter[str] = Counter()
+    for shard in shards:
+        splits[shard.split] += shard.num_samples
+    manifest = Manifest(
+        name=job.recipe.name,
+        recipe_sha256=job.recipe.sha256,
+        recipe=job.recipe.model_dump(mode="json"),
+        seed=job.seed,
+        environment=job.environment,
+        scale=job.recipe.scale,
+        streams=[stream.name for stream in job.recipe.streams],
+        splits=dict(sorted(splits.items())),
+        failures=dict(sorted(_count_failures(job, shards).items())),
+        shards=shards,
+        tables=[_describe_table(job, path, record) for path, record in tables.items()],
+    )
+    publish_bytes(manifest.model_dump_json(indent=1).encode(), layout.manifest, layout)
+    shutil.rmtree(layout.staging, ignore_errors=True)  # of attempts that were killed
+    return sum(splits.values())
+
+
+def _describe_table(job: Job, path: Path, record: type[Record]) -> DataFile:
+    num_rows = read_columns(str(path), record, []).num_rows
+    return describe_file(path, job.layout.relative(path), num_rows)
+
+
+def _count_failures(job: Job, shards: Sequence[Shard]) -> Counter[str]:
+    layout = job.layout
+    tables = [(layout.sources, Source)]
+    tables += [(layout.table("samples", shard.shard), SampleRow) for shard in shards]
+    reasons: Counter[str] = Counter()
+    for path, record in tables:
+        columns = read_columns(str(path), record, ["status", "reason"]).to_pylist()
+        reasons.update(row["reason"] for row in columns if row["status"] != Status.OK)
+    return reasons

@@ -1,0 +1,91 @@
+"""What every worker of a run is told: recipe, seed, place, and the libraries that must match."""
+
+import importlib.metadata
+from pathlib import Path
+
+import av
+
+from pipelines.layout import Layout
+from schemas.draw import Codec
+from schemas.manifest import Environment, sha256_json
+from schemas.plan import PlannedSample
+from schemas.recipe import CodecStage, Recipe
+from schemas.record import SCHEMA_VERSION, Record
+from transforms.bitstream import encoder_build
+
+# What decides bytes: codecs, resampling, blur, noise, WebP, Parquet.
+_LIBRARIES = ("av", "numpy", "opencv-python-headless", "pillow", "pyarrow", "scipy")
+
+
+class Job(Record):
+    """A run, as every worker needs to know it."""
+
+    output: str
+    """the dataset's folder, absolute"""
+    recipe: Recipe
+    """the recipe"""
+    seed: int
+    """the dataset's seed"""
+    num_workers: int
+    """worker processes per machine"""
+    environment: Environment
+    """what the run was planned with"""
+
+    @property
+    def layout(self) -> Layout:
+        """Where everything lies."""
+        return Layout(Path(self.output))
+
+    def plan_sha256(self, rows: list[PlannedSample]) -> str:
+        """Identifies everything that decides the bytes of a shard with these rows."""
+        return sha256_json(
+            {
+                "schema_version": SCHEMA_VERSION,
+                "recipe": self.recipe.model_dump(mode="json"),
+                "seed": self.seed,
+                "environment": self.environment.model_dump(mode="json"),
+                "rows": [row.model_dump(mode="json") for row in rows],
+            }
+        )
+
+
+def library_versions() -> dict[str, str]:
+    """Versions of the libraries that decide bytes."""
+    packages = {name: importlib.metadata.version(name) for name in _LIBRARIES}
+    ffmpeg = {
+        name: ".".join(map(str, version))
+        for name, version in av.library_versions.items()
+        if name in ("libavcodec", "libavfilter", "libavformat", "libswscale")
+    }
+    return {**packages, **ffmpeg}
+
+
+def describe_environment(recipe: Recipe) -> Environment:
+    """The libraries, and the builds of the encoders that a recipe may use.
+
+    Encodes, so call it in a worker process.
+    """
+    codecs: set[Codec] = {"h264"}  # lossless streams are H.264 too
+    for stream in recipe.streams:
+        for stage in stream.stages:
+            if isinstance(stage, CodecStage):
+                codecs |= {encoder.codec for encoder in stage.encoders}
+    builds = {codec: encoder_build(codec) for codec in sorted(codecs)}
+    return Environment(libraries=library_versions(), encoders=builds)
+
+
+def check_libraries(job: Job) -> None:
+    """Refuse to work with other libraries than the run was planned with.
+
+    Raises:
+        RuntimeError: if a version differs.
+    """
+    here, planned = library_versions(), job.environment.libraries
+    differing = {
+        name: (planned.get(name), here[name]) for name in here if here[name] != planned.get(name)
+    }
+    if differing:
+        raise RuntimeError(
+            f"this worker's libraries (planned, found): {differing}; they decide bytes, so every "
+            "worker needs the versions of constraints.txt"
+        )

@@ -1,0 +1,111 @@
+"""Where everything of a dataset lies, and how a file gets there whole or not at all."""
+
+import os
+import shutil
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+from schemas.manifest import MANIFEST_NAME
+
+
+class Layout(NamedTuple):
+    """The paths of one dataset. Everything but `logs` is byte-identical between equal runs."""
+
+    root: Path
+
+    @property
+    def manifest(self) -> Path:
+        """Written last."""
+        return self.root / MANIFEST_NAME
+
+    @property
+    def plan(self) -> Path:
+        """Written before anything is made; its presence commits the plan."""
+        return self.root / "index" / "plan.parquet"
+
+    @property
+    def sources(self) -> Path:
+        """The table of sources."""
+        return self.root / "index" / "sources.parquet"
+
+    @property
+    def shards(self) -> Path:
+        """The table of shards."""
+        return self.root / "index" / "shards.parquet"
+
+    def tar(self, shard: str) -> Path:
+        """A shard's samples."""
+        return self.root / "data" / f"{shard}.tar"
+
+    def table(self, table: str, shard: str) -> Path:
+        """A shard's part of a table."""
+        return self.root / "index" / table / f"{shard}.parquet"
+
+    def marker(self, shard: str) -> Path:
+        """Commits the shard: written after its other files."""
+        return self.root / "index" / "shards" / f"{shard}.json"
+
+    @property
+    def logs(self) -> Path:
+        """What differs between equal runs: places, times, hosts."""
+        return self.root / "logs"
+
+    @property
+    def run(self) -> Path:
+        """What the dataset is being made from, to recognise another run on the same place."""
+        return self.logs / "run.json"
+
+    @property
+    def locations(self) -> Path:
+        """Where the sources lie on this machine."""
+        return self.logs / "locations.parquet"
+
+    def probed(self, batch: int) -> Path:
+        """What probing found out about one batch of inputs."""
+        return self.logs / "probed" / f"{batch:06d}.parquet"
+
+    def shard_log(self, shard: str) -> Path:
+        """Time, host and attempts of a shard."""
+        return self.logs / "shards" / f"{shard}.json"
+
+    @property
+    def progress(self) -> Path:
+        """Counters of the run that is going on."""
+        return self.logs / "progress"
+
+    @property
+    def staging(self) -> Path:
+        """Where files are written before they are moved to their place."""
+        return self.root / ".staging"
+
+    def relative(self, path: Path) -> str:
+        """A path as it is recorded: below the root, with forward slashes."""
+        return path.relative_to(self.root).as_posix()
+
+
+@contextmanager
+def staged(layout: Layout) -> Iterator[Path]:
+    """A fresh folder on the file system of the dataset, removed in the end."""
+    folder = layout.staging / uuid.uuid4().hex
+    folder.mkdir(parents=True)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def publish(staged_file: Path, target: Path) -> None:
+    """Move a finished file to its place; readers see the old one or the new one."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    os.replace(staged_file, target)
+
+
+def publish_bytes(data: bytes, target: Path, layout: Layout) -> None:
+    """Write a small file whole or not at all."""
+    with staged(layout) as folder:
+        file = folder / target.name
+        file.write_bytes(data)
+        publish(file, target)

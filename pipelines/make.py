@@ -1,0 +1,100 @@
+"""Making planned samples. Runs in a worker process: here media is opened and encoded."""
+
+import dataclasses
+from collections.abc import Iterator, Mapping
+
+import numpy as np
+
+from pipelines.errors import MediaError
+from pipelines.images import read_image
+from pipelines.media import read_clip
+from schemas.draw import SceneDraw
+from schemas.plan import PlannedSample
+from schemas.recipe import Recipe
+from schemas.record import Outcome, Status
+from schemas.sample import SampleKind
+from schemas.source import Source
+from transforms.codec import CodecError
+from transforms.degrade import MadeSample, make_sample
+from transforms.draw import draw_scene, draw_stream, hr_size
+from transforms.filters import luma_std
+from transforms.resize import resize_uint8
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class MakeTask:
+    """Samples that share their frames, and all that it takes to make them."""
+
+    recipe: Recipe
+    seed: int
+    rows: list[PlannedSample]
+    """samples of the same spans"""
+    sources: Mapping[str, Source]
+    """their sources, by id"""
+    paths: Mapping[str, list[str]]
+    """where each source lies on this machine"""
+
+    def alone(self) -> "Iterator[MakeTask]":
+        """The same work, one sample at a time."""
+        for row in self.rows:
+            yield dataclasses.replace(self, rows=[row])
+
+
+def make(task: MakeTask) -> list[MadeSample | Outcome]:
+    """Make samples, one outcome a row; bad data becomes an Outcome that says why."""
+    try:
+        pictures = _read_pictures(task)
+    except MediaError as error:
+        return [_left_out(Status.FAILED, "read", error.reason, error.detail)] * len(task.rows)
+    return [_make_one(task, row, pictures) for row in task.rows]
+
+
+def _read_pictures(task: MakeTask) -> dict[tuple[str, int], np.ndarray]:
+    """(source, frame) -> (H, W, 3) uint8 RGB, after pre-downscale."""
+    pictures: dict[tuple[str, int], np.ndarray] = {}
+    is_clip = task.rows[0].kind is SampleKind.CLIP
+    for span in task.rows[0].spans:
+        source, paths = task.sources[span.source_id], task.paths[span.source_id]
+        frames = read_clip(paths, source, span) if is_clip else [read_image(paths[0])]
+        for index, frame in enumerate(frames, start=span.start if is_clip else 0):
+            pictures[span.source_id, index] = _pre_downscale(frame, task.recipe)
+    return pictures
+
+
+def _pre_downscale(frame: np.ndarray, recipe: Recipe) -> np.ndarray:
+    size = hr_size(recipe, frame.shape[0], frame.shape[1])
+    return frame if size == frame.shape[:2] else resize_uint8(frame, *size)
+
+
+def _make_one(
+    task: MakeTask, row: PlannedSample, pictures: dict[tuple[str, int], np.ndarray]
+) -> MadeSample | Outcome:
+    recipe, seed = task.recipe, task.seed
+    sizes = {source_id: (p.shape[0], p.shape[1]) for (source_id, _), p in pictures.items()}
+    scene = draw_scene(recipe, seed, row, sizes)
+    hr = _crop(scene, pictures)
+    if row.kind is SampleKind.CLIP and (std := luma_std(hr[0])) < recipe.hr.min_std:
+        detail = f"luma std {std:.2f} is below min_std {recipe.hr.min_std:g}"
+        return _left_out(Status.FILTERED, "read", "flat", detail)
+    streams = [draw_stream(recipe, seed, row, scene, k) for k in range(len(recipe.streams))]
+    fps = task.sources[row.spans[0].source_id].fps
+    try:
+        return make_sample(recipe, seed, row, scene, streams, hr, fps)
+    except CodecError as error:
+        return _left_out(Status.FAILED, "encode", error.reason, error.detail)
+
+
+def _crop(scene: SceneDraw, pictures: dict[tuple[str, int], np.ndarray]) -> np.ndarray:
+    """(T, H, W, 3) uint8: the scene's rectangle of each frame."""
+    return np.stack(
+        [
+            pictures[o.source_id, o.frame][
+                o.top : o.top + scene.height, o.left : o.left + scene.width
+            ]
+            for o in scene.origins
+        ]
+    )
+
+
+def _left_out(status: Status, stage: str, reason: str, detail: str) -> Outcome:
+    return Outcome(status=status, stage=stage, reason=reason, detail=detail)

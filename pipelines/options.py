@@ -1,0 +1,124 @@
+"""The command line: our options, and whatever belongs to Beam or to its runner."""
+
+import argparse
+import difflib
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from apache_beam.options.pipeline_options import PipelineOptions, StandardOptions, TypeOptions
+
+from pipelines.errors import UserError
+from pipelines.pool import available_cores
+from pipelines.recipe_files import shipped_recipes
+
+DEFAULT_RECIPE = "cavsr"
+DEMO_OUTPUT = "build/demo/dataset"
+_LOCAL_RUNNERS = ("DirectRunner", "FnApiRunner", "PrismRunner")
+
+
+class Options(NamedTuple):
+    """What the user asked for."""
+
+    inputs: list[str]
+    """folders, files and globs; empty for the demo corpus"""
+    output: str
+    recipe: str
+    seed: int
+    sources: str
+    """path of the source list, empty for none"""
+    num_workers: int
+    plan_only: bool
+    beam: PipelineOptions
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m pipelines.synthesize",
+        description="Degrade images and videos with real codecs, into WebDataset shards.",
+        epilog="Other options go to Beam and its runner, such as --runner=DirectRunner.",
+        allow_abbrev=False,
+    )
+    parser.add_argument(
+        "--input",
+        action="append",
+        default=[],
+        metavar="PATH",
+        help="folder, file or glob of images, videos and frame folders; repeatable. "
+        "Default: the demo corpus",
+    )
+    parser.add_argument(
+        "--output",
+        default="",
+        metavar="FOLDER",
+        help=f"where the dataset goes; default with the demo corpus: {DEMO_OUTPUT}",
+    )
+    parser.add_argument(
+        "--recipe",
+        default=DEFAULT_RECIPE,
+        help=f"{', '.join(shipped_recipes())}, or a TOML or YAML file; default {DEFAULT_RECIPE}",
+    )
+    parser.add_argument("--seed", type=int, default=0, help="of all draws; default 0")
+    parser.add_argument(
+        "--sources",
+        default="",
+        metavar="CSV",
+        help="source list: pattern, and any of group, split, licence, attribution",
+    )
+    parser.add_argument(
+        "--workers",
+        type=int,
+        default=available_cores(),
+        metavar="N",
+        help="worker processes per machine; default: all cores",
+    )
+    parser.add_argument("--plan-only", action="store_true", help="say what would be made, and stop")
+    return parser
+
+
+def parse_options(arguments: Sequence[str] | None = None) -> Options:
+    """Parse the command line.
+
+    Raises:
+        UserError: if an option is of no one, a value is impossible, or the output is missing.
+    """
+    ours, others = _parser().parse_known_args(arguments)
+    _check_others(others)
+    if ours.input and not ours.output:
+        raise UserError("say where the dataset goes: --output FOLDER")
+    if ours.workers < 1:
+        raise UserError(f"--workers is {ours.workers}, and must be 1 or more")
+    return Options(
+        inputs=ours.input,
+        output=ours.output or DEMO_OUTPUT,
+        recipe=ours.recipe,
+        seed=ours.seed,
+        sources=ours.sources,
+        num_workers=ours.workers,
+        plan_only=ours.plan_only,
+        beam=_beam_options(others),
+    )
+
+
+def _check_others(others: Sequence[str]) -> None:
+    """Refuse what neither we nor Beam know; a runner of its own may know more."""
+    known = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    for group in PipelineOptions.__subclasses__():
+        group._add_argparse_args(known)
+    parsed, unknown = known.parse_known_args(others)
+    own = [flag for action in _parser()._actions for flag in action.option_strings]
+    for argument in unknown:
+        flag = argument.split("=")[0]
+        similar = difflib.get_close_matches(flag, own, n=1, cutoff=0.75)
+        if similar or (parsed.runner or _LOCAL_RUNNERS[0]) in _LOCAL_RUNNERS:
+            hint = f", did you mean {similar[0]}?" if similar else " (see --help)"
+            raise UserError(f"unknown option {argument!r}{hint}")
+
+
+def _beam_options(others: Sequence[str]) -> PipelineOptions:
+    options = PipelineOptions(list(others))
+    standard = options.view_as(StandardOptions)
+    if standard.runner in (None, "DirectRunner"):
+        # Else the DirectRunner first tries to fetch and run Prism, another engine. There are no
+        # triggers in the graph that this could make unsafe.
+        options.view_as(TypeOptions).allow_unsafe_triggers = True
+    return options

@@ -1,0 +1,323 @@
+"""Planning: from probed sources to samples in shards. A pure function of small rows.
+
+Order, packs and shards follow from hashes of content, so that they depend neither on the order
+in which sources were found nor on who probed them.
+"""
+
+import hashlib
+import itertools
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from typing import NamedTuple
+
+from pipelines.corpus import SourceRule
+from pipelines.errors import UserError
+from pipelines.probe import Probed
+from schemas.manifest import sha256_json
+from schemas.plan import PlannedSample, Span
+from schemas.recipe import Recipe
+from schemas.record import Status
+from schemas.sample import SampleKind
+from schemas.source import Source, SourceKind
+from transforms.draw import hr_size, patch_size
+
+TRAIN, VALIDATION = "train", "validation"
+_KEY_DIGITS = 20  # hexadecimal; 12 would collide in large datasets
+_HR_BYTES_PER_PIXEL = 1.0  # lossless WebP of photographs and video, measured: 0.3 to 1.1
+_LR_BYTES_PER_PIXEL = 0.5  # streams and their vectors
+
+
+class Plan(NamedTuple):
+    """What will be made."""
+
+    sources: list[Source]
+    """every source, those left out included, by id"""
+    paths: dict[str, list[str]]
+    """where the files of each usable source lie on this machine"""
+    samples: list[PlannedSample]
+    """by shard, then in the order of the shard"""
+
+    @property
+    def shards(self) -> list[list[PlannedSample]]:
+        """The samples of each shard."""
+        return [list(rows) for _, rows in itertools.groupby(self.samples, lambda row: row.shard)]
+
+
+def make_plan(
+    probed: Sequence[Probed], rules: Sequence[SourceRule], recipe: Recipe, seed: int
+) -> Plan:
+    """Plan a dataset.
+
+    Args:
+        probed: every source found, in any order; equal content may come several times.
+        rules: the user's source list.
+        recipe: the recipe.
+        seed: the dataset's seed.
+
+    Raises:
+        UserError: if nothing can be made, or a split that the recipe wants stays empty.
+    """
+    merged = _merge_equal_content(probed)
+    groups = _groups(merged, rules)
+    splits = _splits(merged, groups, rules, recipe)
+    found = [_assign(item, groups, splits, rules) for item in merged]
+    usable = [item for item in found if item.source.status is Status.OK]
+    samples = [*_clips(usable, recipe), *_packs(usable, recipe, seed)]
+    _check_splits(found, samples, rules, recipe)
+    return Plan(
+        sources=[item.source for item in found],
+        paths={item.source.source_id: item.paths for item in usable},
+        samples=list(_into_shards(samples, recipe, seed)),
+    )
+
+
+def _merge_equal_content(probed: Sequence[Probed]) -> list[Probed]:
+    """One item per content, with all its places; unreadable files stay apart."""
+    by_content: dict[str, list[Probed]] = defaultdict(list)
+    for item in sorted(probed, key=lambda item: item.source.uris):
+        by_content[item.source.source_id or item.source.uris[0]].append(item)
+    merged = []
+    for _, items in sorted(by_content.items()):
+        uris = sorted({uri for item in items for uri in item.source.uris})
+        source = items[0].source.model_copy(update={"uris": uris})
+        merged.append(items[0].model_copy(update={"source": source}))
+    return merged
+
+
+def _groups(merged: Sequence[Probed], rules: Sequence[SourceRule]) -> dict[str, str]:
+    """Source id -> group. Whatever shares a label, a user's or that of its place, is one group.
+
+    A group is called after the user's label, if there is one, and else after its first source,
+    so that it does not change its split when files are renamed.
+    """
+    labels: dict[str, set[str]] = {}
+    for item in merged:
+        source = item.source
+        if source.status is not Status.OK:
+            continue
+        matching = _matching(rules, source)
+        own = {f"user:{rule.group}" for rule in matching if rule.group}
+        labels[source.source_id] = own | {f"place:{item.akin}"}
+    groups = {}
+    for members, names in _connected(labels):
+        given = sorted(name.removeprefix("user:") for name in names if name.startswith("user:"))
+        groups.update(dict.fromkeys(members, given[0] if given else min(members)))
+    return groups
+
+
+def _connected(labels: dict[str, set[str]]) -> Iterator[tuple[set[str], set[str]]]:
+    """Sets of sources that are linked by labels, with those labels."""
+    by_label: dict[str, set[str]] = defaultdict(set)
+    for source_id, names in labels.items():
+        for name in names:
+            by_label[name].add(source_id)
+    remaining = set(labels)
+    while remaining:
+        members, names, fresh = set[str](), set[str](), {min(remaining)}
+        while fresh:
+            members |= fresh
+            names |= {name for source_id in fresh for name in labels[source_id]}
+            fresh = {other for name in names for other in by_label[name]} - members
+        remaining -= members
+        yield members, names
+
+
+def _matching(rules: Sequence[SourceRule], source: Source) -> list[SourceRule]:
+    return [
+        rule for rule in rules if any(rule.matches(uri, source.source_id) for uri in source.uris)
+    ]
+
+
+def _splits(
+    merged: Sequence[Probed],
+    groups: dict[str, str],
+    rules: Sequence[SourceRule],
+    recipe: Recipe,
+) -> dict[str, str]:
+    """Group -> split: as the user's list says, else by a threshold on the group's hash."""
+    named: dict[str, set[str]] = {group: set() for group in groups.values()}
+    for item in merged:
+        if item.source.source_id in groups:
+            wanted = {rule.split for rule in _matching(rules, item.source) if rule.split}
+            named[groups[item.source.source_id]] |= wanted
+    for group, wanted in named.items():
+        if len(wanted) > 1:
+            raise UserError(
+                f"the source list puts the group {group!r} into both {' and '.join(sorted(wanted))}:"
+                " sources of one group (equal content, stereo pairs, one clip in two formats) must"
+                " share a split"
+            )
+    return {
+        group: next(iter(wanted), _split_by_hash(group, recipe.validation_fraction))
+        for group, wanted in named.items()
+    }
+
+
+def _split_by_hash(group: str, validation_fraction: float) -> str:
+    digest = hashlib.blake2b(group.encode(), digest_size=8).digest()
+    position = int.from_bytes(digest, "big") / 2**64
+    return VALIDATION if position < validation_fraction else TRAIN
+
+
+def _assign(
+    item: Probed, groups: dict[str, str], splits: dict[str, str], rules: Sequence[SourceRule]
+) -> Probed:
+    group = groups.get(item.source.source_id, "")
+    matching = _matching(rules, item.source)
+    update = {"group": group, "split": splits.get(group, "")}
+    for name in ("licence", "attribution"):
+        update[name] = next((value for rule in matching if (value := getattr(rule, name))), "")
+    return item.model_copy(update={"source": item.source.model_copy(update=update)})
+
+
+def _check_splits(
+    found: Sequence[Probed],
+    samples: Sequence[PlannedSample],
+    rules: Sequence[SourceRule],
+    recipe: Recipe,
+) -> None:
+    if not samples:
+        reasons = Counter(item.source.reason for item in found)
+        listed = ", ".join(f"{count} {reason}" for reason, count in reasons.most_common())
+        raise UserError(
+            f"none of the {len(found)} sources can be used ({listed}): give images of at least "
+            f"{recipe.hr.patch_height}x{recipe.hr.patch_width} pixels, videos or frame folders, "
+            "or change the recipe's [hr] and [clips]"
+        )
+    wants_validation = recipe.validation_fraction > 0 or any(r.split == VALIDATION for r in rules)
+    wanted = {TRAIN, VALIDATION} if wants_validation else {TRAIN}
+    for split in sorted(wanted - {row.split for row in samples}):
+        groups = {item.source.group for item in found if item.source.group}
+        raise UserError(
+            f"the {split} split is empty: {len(groups)} groups of sources, validation_fraction = "
+            f"{recipe.validation_fraction:g}. Change the recipe's validation_fraction (0 for no "
+            "validation split), or assign sources with --sources"
+        )
+
+
+def _clips(usable: Sequence[Probed], recipe: Recipe) -> Iterator[PlannedSample]:
+    for item in usable:
+        source = item.source
+        if source.kind is SourceKind.IMAGE:
+            continue
+        size = hr_size(recipe, source.height, source.width)
+        patches = min(recipe.clips.patches, _num_cells(recipe, *size))
+        for number, span in enumerate(item.spans):
+            for patch in range(patches):
+                clip = number * recipe.clips.patches + patch
+                yield _planned(
+                    recipe,
+                    source,
+                    key=f"{source.source_id[:_KEY_DIGITS]}-{clip:05d}",
+                    kind=SampleKind.CLIP,
+                    clip=clip,
+                    patch=patch,
+                    spans=[span],
+                )
+
+
+def _num_cells(recipe: Recipe, height: int, width: int) -> int:
+    patch_height, patch_width = patch_size(recipe, height, width)
+    return (height // patch_height) * (width // patch_width) if patch_height else 0
+
+
+def _packs(usable: Sequence[Probed], recipe: Recipe, seed: int) -> Iterator[PlannedSample]:
+    """Fill pseudo-videos with patches, image by image, in an order that hashes decide."""
+    kinds: dict[tuple[object, ...], list[Probed]] = defaultdict(list)
+    for item in usable:
+        source = item.source
+        if source.kind is SourceKind.IMAGE:
+            size = patch_size(recipe, *hr_size(recipe, source.height, source.width))
+            kinds[source.split, source.licence, *size].append(item)
+    for _, items in sorted(kinds.items(), key=lambda kind: [str(part) for part in kind[0]]):
+        items.sort(key=lambda item: _order(seed, item.source.source_id))
+        sources = {item.source.source_id: item.source for item in items}
+        spans = [span for item in items for span in item.spans]
+        for pack in _fill(spans, recipe.pseudo_video.frames):
+            identity = sha256_json([span.model_dump(mode="json") for span in pack])
+            key = f"{identity[:_KEY_DIGITS]}-00000"
+            yield _planned(
+                recipe,
+                sources[pack[0].source_id].model_copy(update={"group": key}),
+                key=key,
+                kind=SampleKind.PSEUDO_VIDEO,
+                clip=0,
+                patch=0,
+                spans=pack,
+            )
+
+
+def _fill(spans: Iterable[Span], frames: int) -> Iterator[list[Span]]:
+    """Cut a row of spans into packs of `frames` cells; the last one is shorter."""
+    pack: list[Span] = []
+    room = frames
+    for span in spans:
+        start, left = span.start, span.count
+        while left:
+            count = min(room, left)
+            pack.append(span.model_copy(update={"start": start, "count": count}))
+            start, left, room = start + count, left - count, room - count
+            if not room:
+                yield pack
+                pack, room = [], frames
+    if pack:
+        yield pack
+
+
+def _planned(
+    recipe: Recipe,
+    source: Source,
+    *,
+    key: str,
+    kind: SampleKind,
+    clip: int,
+    patch: int,
+    spans: list[Span],
+) -> PlannedSample:
+    height, width = patch_size(recipe, *hr_size(recipe, source.height, source.width))
+    return PlannedSample(
+        shard="",
+        key=key,
+        kind=kind,
+        split=source.split,
+        group=source.group,
+        licence=source.licence,
+        clip=clip,
+        patch=patch,
+        spans=spans,
+        estimated_bytes=_estimate_bytes(recipe, height * width, sum(s.count for s in spans)),
+    )
+
+
+def _estimate_bytes(recipe: Recipe, hr_pixels: int, num_frames: int) -> int:
+    lr_pixels = len(recipe.streams) * hr_pixels / recipe.scale**2
+    per_frame = _HR_BYTES_PER_PIXEL * hr_pixels + _LR_BYTES_PER_PIXEL * lr_pixels
+    return round(num_frames * per_frame)
+
+
+def _into_shards(
+    samples: Iterable[PlannedSample], recipe: Recipe, seed: int
+) -> Iterator[PlannedSample]:
+    """Fill shards by estimated size, split by split, in an order that hashes decide.
+
+    Patches of one clip stay together, since a worker that has decoded it makes them all.
+    """
+    target = recipe.shard_mib * 2**20
+    ordered = sorted(samples, key=lambda row: (row.split, *_place(row, seed)))
+    for split, rows in itertools.groupby(ordered, key=lambda row: row.split):
+        number, size = 0, 0
+        for row in rows:
+            if size and size + row.estimated_bytes > target:
+                number, size = number + 1, 0
+            size += row.estimated_bytes
+            yield row.model_copy(update={"shard": f"{split}-{number:06d}"})
+
+
+def _place(row: PlannedSample, seed: int) -> tuple[str, int, int]:
+    first = row.spans[0]
+    unit = row.key if row.kind is SampleKind.PSEUDO_VIDEO else first.source_id
+    return _order(seed, unit, first.start), first.start, row.patch
+
+
+def _order(seed: int, *parts: object) -> str:
+    return hashlib.blake2b(repr((seed, *parts)).encode(), digest_size=16).hexdigest()

@@ -1,0 +1,144 @@
+"""Worker processes that may die: all media is opened and encoded there, and nowhere else.
+
+A codec can abort the process it runs in, or never return. Each task runs in a reused worker
+with a limit on its CPU time; a task that kills its worker, or exceeds the limit, costs itself
+alone. CPU time, not elapsed time, so that a busy machine does not change a dataset.
+"""
+
+import atexit
+import dataclasses
+import functools
+import itertools
+import math
+import multiprocessing
+import os
+import resource
+import signal
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import TimeoutError as FutureTimeoutError
+from typing import Generic, TypeVar
+
+import cv2
+from pebble import ProcessExpired, ProcessFuture, ProcessPool
+
+Task = TypeVar("Task")
+Result = TypeVar("Result")
+
+CPU_LIMIT_SECONDS = 600
+"""CPU time of one task, seconds: far above what any sane one takes."""
+_STALL_SECONDS = 6 * CPU_LIMIT_SECONDS  # elapsed; for a worker that waits for ever
+_TASKS_AHEAD_PER_WORKER = 2
+
+
+@dataclasses.dataclass(frozen=True)
+class WorkerDied:
+    """What a task left behind that took its worker with it."""
+
+    reason: str
+    """worker_died, cpu_limit or stalled"""
+    detail: str
+    """the signal or exit code"""
+
+
+@dataclasses.dataclass(frozen=True)
+class Done(Generic[Result]):
+    """A task's result."""
+
+    value: Result
+
+
+class WorkerPool:
+    """Reused, spawned worker processes.
+
+    Args:
+        num_workers: how many.
+        cpu_limit_seconds: CPU time that one task may take.
+    """
+
+    def __init__(self, num_workers: int, cpu_limit_seconds: float = CPU_LIMIT_SECONDS) -> None:
+        self._cpu_limit_seconds = cpu_limit_seconds
+        self._tasks_ahead = num_workers * _TASKS_AHEAD_PER_WORKER
+        self._pool = ProcessPool(
+            max_workers=num_workers,
+            context=multiprocessing.get_context("spawn"),  # the caller has threads
+            initializer=_start_worker,
+        )
+
+    def map_ordered(
+        self, function: Callable[[Task], Result], tasks: Iterable[Task]
+    ) -> Iterator[tuple[Task, Done[Result] | WorkerDied]]:
+        """Run tasks on all workers; yield outcomes in the order of the tasks.
+
+        Args:
+            function: importable; runs in a worker. Its exceptions are raised here.
+            tasks: taken as workers become free, never far ahead.
+        """
+        remaining = iter(tasks)
+        ahead: deque[tuple[Task, ProcessFuture]] = deque()
+        for task in itertools.islice(remaining, self._tasks_ahead):
+            ahead.append((task, self._submit(function, task)))
+        while ahead:
+            task, future = ahead.popleft()
+            outcome = _outcome(future)
+            for following in itertools.islice(remaining, 1):
+                ahead.append((following, self._submit(function, following)))
+            yield task, outcome
+
+    def run(self, function: Callable[[Task], Result], task: Task) -> Done[Result] | WorkerDied:
+        """Run one task and wait for it."""
+        return _outcome(self._submit(function, task))
+
+    def close(self) -> None:
+        """Stop the workers."""
+        self._pool.stop()
+        self._pool.join()
+
+    def _submit(self, function: Callable[[Task], Result], task: Task) -> ProcessFuture:
+        arguments = (function, task, self._cpu_limit_seconds)
+        return self._pool.schedule(_run_limited, args=arguments, timeout=_STALL_SECONDS)
+
+
+def _outcome(future: ProcessFuture) -> Done | WorkerDied:
+    try:
+        return Done(future.result())
+    except ProcessExpired as death:
+        if death.exitcode == -signal.SIGXCPU:
+            return WorkerDied("cpu_limit", "the task exceeded its CPU time")
+        return WorkerDied("worker_died", _explain_exit(death.exitcode))
+    except FutureTimeoutError:
+        return WorkerDied("stalled", f"no result after {_STALL_SECONDS} s")
+
+
+def _explain_exit(code: int) -> str:
+    return signal.Signals(-code).name if code < 0 else f"exit code {code}"
+
+
+def _start_worker() -> None:
+    cv2.setNumThreads(0)  # parallelism is over samples
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent stops its workers itself
+
+
+def _run_limited(
+    function: Callable[[Task], Result], task: Task, cpu_limit_seconds: float
+) -> Result:
+    _, hard = resource.getrlimit(resource.RLIMIT_CPU)
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    soft = math.ceil(used.ru_utime + used.ru_stime + cpu_limit_seconds)
+    # Beyond the soft limit the kernel sends SIGXCPU, which ends the process, native code or not.
+    resource.setrlimit(resource.RLIMIT_CPU, (soft, hard))
+    return function(task)
+
+
+def available_cores() -> int:
+    """Cores that this process may run on."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+@functools.cache
+def shared_pool(num_workers: int) -> WorkerPool:
+    """One pool for everything in this process; it lives as long as the process."""
+    pool = WorkerPool(num_workers)
+    atexit.register(pool.close)
+    return pool

@@ -1,0 +1,83 @@
+"""Probing in batches, and committing the plan that follows from it."""
+
+from collections.abc import Sequence
+from functools import partial
+
+from pipelines.corpus import Entry, SourceRule
+from pipelines.job import Job
+from pipelines.layout import publish, staged
+from pipelines.plan import make_plan
+from pipelines.pool import Done, WorkerPool
+from pipelines.probe import Probed, not_probed, probe
+from pipelines.progress import Heartbeat
+from pipelines.shards import Location
+from schemas.plan import PlannedSample
+from schemas.recipe import Recipe
+from schemas.source import Source
+from schemas.tables import TableWriter, read_table, write_table
+
+BATCH_ENTRIES = 64
+
+
+def batches(entries: Sequence[Entry]) -> list[list[Entry]]:
+    """Entries in groups, each of which is one unit of work."""
+    return [
+        list(entries[start : start + BATCH_ENTRIES])
+        for start in range(0, len(entries), BATCH_ENTRIES)
+    ]
+
+
+def probe_batch(job: Job, number: int, entries: Sequence[Entry], pool: WorkerPool) -> int:
+    """Probe entries in worker processes and store the outcome, unless it is there already.
+
+    Returns:
+        The number of sources found.
+    """
+    target = job.layout.probed(number)
+    heartbeat = Heartbeat(job.layout, f"probe-{number:06d}")
+    if target.is_file():
+        heartbeat.add(len(entries))
+        return len(read_table(str(target), Probed))
+    found: list[Probed] = []
+    probe_entry = partial(_probe_entry, recipe=job.recipe, seed=job.seed)
+    for entry, outcome in pool.map_ordered(probe_entry, entries):
+        if isinstance(outcome, Done):
+            found += outcome.value
+        else:
+            found.append(not_probed(entry, outcome.reason, outcome.detail))
+        heartbeat.add(1)
+    with staged(job.layout) as folder:
+        write_table(str(folder / "probed"), Probed, found)
+        publish(folder / "probed", target)
+    return len(found)
+
+
+def _probe_entry(entry: Entry, *, recipe: Recipe, seed: int) -> list[Probed]:
+    return probe(entry, recipe, seed)
+
+
+def commit_plan(job: Job, num_batches: int, rules: Sequence[SourceRule]) -> list[PlannedSample]:
+    """Plan from what probing stored, and write the plan.
+
+    Raises:
+        UserError: if no dataset can be made of it.
+    """
+    found = [
+        item
+        for number in range(num_batches)
+        for item in read_table(str(job.layout.probed(number)), Probed)
+    ]
+    plan = make_plan(found, rules, job.recipe, job.seed)
+    layout = job.layout
+    locations = [Location(source_id=key, paths=paths) for key, paths in sorted(plan.paths.items())]
+    with staged(layout) as folder:
+        write_table(str(folder / "locations"), Location, locations)
+        publish(folder / "locations", layout.locations)
+        write_table(str(folder / "sources"), Source, plan.sources)
+        publish(folder / "sources", layout.sources)
+        writer = TableWriter(str(folder / "plan"), PlannedSample)
+        for rows in plan.shards:
+            writer.write_group(rows)
+        writer.close()
+        publish(folder / "plan", layout.plan)
+    return plan.samples

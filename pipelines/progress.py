@@ -1,0 +1,83 @@
+"""Progress: workers count into small files, and one thread shows their sum.
+
+A runner blocks until its end and tells nothing before; files work across processes.
+"""
+
+import shutil
+import sys
+import threading
+import time
+from contextlib import AbstractContextManager
+from types import TracebackType
+from typing import Self
+
+from tqdm import tqdm
+
+from pipelines.layout import Layout
+
+_POLL_SECONDS = 0.5
+_LINE_SECONDS = 10.0  # between plain lines, where there is no terminal
+
+
+class Heartbeat:
+    """Counts what one shard or batch has done."""
+
+    def __init__(self, layout: Layout, name: str) -> None:
+        layout.progress.mkdir(parents=True, exist_ok=True)
+        self._file = layout.progress / name
+        self._count = 0
+
+    def add(self, count: int) -> None:
+        """Count on."""
+        self._count += count
+        self._file.write_text(str(self._count))
+
+
+class ProgressBar(AbstractContextManager["ProgressBar"]):
+    """Shows the sum of all heartbeats: a bar on a terminal, a line now and then elsewhere."""
+
+    def __init__(self, layout: Layout, label: str, total: int, unit: str) -> None:
+        self._layout, self._label, self._total, self._unit = layout, label, total, unit
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._show, daemon=True)
+
+    def __enter__(self) -> Self:
+        shutil.rmtree(self._layout.progress, ignore_errors=True)
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._stop.set()
+        self._thread.join()
+        shutil.rmtree(self._layout.progress, ignore_errors=True)
+
+    def _show(self) -> None:
+        is_terminal = sys.stderr.isatty()
+        with tqdm(
+            total=self._total, desc=self._label, unit=self._unit, disable=not is_terminal
+        ) as bar:
+            next_line = time.monotonic() + _LINE_SECONDS
+            while not self._stop.wait(_POLL_SECONDS):
+                bar.update(self._done() - bar.n)
+                if not is_terminal and time.monotonic() >= next_line:
+                    self._print_line()
+                    next_line += _LINE_SECONDS
+            bar.update(self._done() - bar.n)
+        if not is_terminal:
+            self._print_line()
+
+    def _print_line(self) -> None:
+        line = f"{self._label}: {self._done()} of {self._total} {self._unit}s\n"
+        sys.stderr.write(line)
+
+    def _done(self) -> int:
+        if not self._layout.progress.is_dir():
+            return 0
+        # A file may be read while it is being written, and is empty then.
+        texts = [file.read_text() for file in self._layout.progress.iterdir()]
+        return sum(int(text) for text in texts if text)

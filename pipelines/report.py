@@ -1,0 +1,49 @@
+"""What the command says: the plan before, the result after."""
+
+from collections import Counter
+from collections.abc import Sequence
+
+from pipelines.job import Job
+from schemas.manifest import read_manifest
+from schemas.plan import PlannedSample
+from schemas.sample import SampleKind
+
+_BYTES_PER_MIB = 2**20
+_HR_BYTES_PER_CORE_SECOND = 4.0 * _BYTES_PER_MIB
+"""Estimated HR bytes per second of one core with a CRF recipe, measured at 256x256 patches."""
+
+
+def describe_plan(job: Job, plan: Sequence[PlannedSample]) -> str:
+    """What will be made: samples, shards, size and time."""
+    kinds = Counter(row.kind for row in plan)
+    splits = Counter(row.split for row in plan)
+    size = sum(row.estimated_bytes for row in plan)
+    hours = size / _HR_BYTES_PER_CORE_SECOND / job.num_workers / 3600
+    lines = [
+        f"Plan: {len(plan)} samples ({kinds[SampleKind.CLIP]} clips, "
+        f"{kinds[SampleKind.PSEUDO_VIDEO]} pseudo-videos) x {len(job.recipe.streams)} LR streams, "
+        f"in {len({row.shard for row in plan})} shards",
+        f"  splits    {', '.join(f'{name} {count}' for name, count in sorted(splits.items()))}",
+        f"  size      about {size / _BYTES_PER_MIB:.0f} MiB (estimate)",
+        f"  time      about {hours:.2f} hours with {job.num_workers} workers (estimate)",
+        f"  output    {job.output}",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def describe_result(job: Job, seconds: float) -> str:
+    """What was made: samples, shards, bytes, what was left out and why, and the speed."""
+    manifest = read_manifest(job.layout.root)
+    num_samples = sum(manifest.splits.values())
+    size = sum(shard.files[0].size for shard in manifest.shards)
+    failures = [f"{count} {reason}" for reason, count in manifest.failures.items()]
+    lines = [
+        f"Done: {num_samples} samples in {len(manifest.shards)} shards, "
+        f"{size / _BYTES_PER_MIB:.1f} MiB, {seconds:.1f} s ({num_samples / seconds:.2f} samples/s)",
+        f"  splits    {', '.join(f'{name} {count}' for name, count in manifest.splits.items())}",
+        f"  left out  {', '.join(failures) or 'nothing'}",
+        f"  dataset   {job.output}",
+        f"  look      python -m pipelines.contact_sheet {job.output} --output contact-sheet.png",
+        f"  train     python -m training.train {job.output}",
+    ]
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,104 @@
+"""Which run a folder belongs to, so that none goes on with the work of another."""
+
+import os
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from pipelines.corpus import Entry, SourceRule
+from pipelines.errors import UserError
+from pipelines.job import Job
+from pipelines.layout import publish_bytes
+from schemas.manifest import Environment, sha256_json
+from schemas.record import SCHEMA_VERSION, Record, SchemaVersionError, check_schema_version
+
+
+class RunIdentity(Record):
+    """What a dataset is being made from. Another value of any field is another dataset."""
+
+    schema_version: str = SCHEMA_VERSION
+    """of what is written"""
+    recipe_name: str
+    """the recipe"""
+    recipe_sha256: str
+    """of the resolved recipe"""
+    seed: int
+    """the dataset's seed"""
+    inputs_sha256: str
+    """of the names and sizes of all input files"""
+    source_list_sha256: str
+    """of the source list"""
+    environment: Environment
+    """libraries and encoders"""
+
+
+_WORDS = {
+    "recipe_sha256": "another recipe",
+    "seed": "another seed",
+    "inputs_sha256": "other inputs",
+    "source_list_sha256": "another source list",
+    "environment": "other library or encoder versions",
+}
+
+
+def claim_output(job: Job, entries: Sequence[Entry], rules: Sequence[SourceRule]) -> None:
+    """Take the output folder for this run, or find that it is this run's already.
+
+    Raises:
+        UserError: if it cannot be written, or holds something else.
+    """
+    wanted = RunIdentity(
+        recipe_name=job.recipe.name,
+        recipe_sha256=job.recipe.sha256,
+        seed=job.seed,
+        inputs_sha256=sha256_json([(entry.uri, _sizes(entry.paths)) for entry in entries]),
+        source_list_sha256=sha256_json([asdict(rule) for rule in rules]),
+        environment=job.environment,
+    )
+    root, file = job.layout.root, job.layout.run
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        if file.is_file():
+            _check_same(root, _read(file), wanted)
+        elif any(root.iterdir()):
+            raise UserError(
+                f"{root} is not empty and holds no run of this command: "
+                "choose another --output, or empty the folder"
+            )
+        publish_bytes(wanted.model_dump_json(indent=1).encode(), file, job.layout)
+    except OSError as error:
+        raise UserError(
+            f"cannot write to {root}: {error.strerror}; choose another --output"
+        ) from error
+
+
+def _sizes(paths: Sequence[str]) -> list[int]:
+    return [os.path.getsize(path) if os.path.isfile(path) else 0 for path in paths]
+
+
+def _read(file: Path) -> RunIdentity:
+    text = file.read_bytes()
+    try:
+        return RunIdentity.model_validate_json(text)
+    except ValidationError as error:
+        raise UserError(
+            f"{file} is not readable ({error.error_count()} problems): another release wrote it; "
+            "choose another --output, or delete the folder"
+        ) from error
+
+
+def _check_same(root: Path, found: RunIdentity, wanted: RunIdentity) -> None:
+    try:
+        check_schema_version(found.schema_version, str(root))
+    except SchemaVersionError as error:
+        raise UserError(str(error)) from error
+    differing = [
+        words for name, words in _WORDS.items() if getattr(found, name) != getattr(wanted, name)
+    ]
+    if differing:
+        raise UserError(
+            f"{root} holds a dataset (recipe {found.recipe_name}, seed {found.seed}) made with "
+            f"{' and '.join(differing)}: choose another --output, or delete the folder"
+        )

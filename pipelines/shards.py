@@ -1,0 +1,241 @@
+"""One shard: the unit of work and of commit.
+
+A shard is built in a staging folder and published file by file, its marker last. A shard whose
+marker says what the plan asks for is not made again; one that is made twice has the same bytes.
+"""
+
+import hashlib
+import itertools
+import json
+import os
+import platform
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from pipelines.job import Job, check_libraries
+from pipelines.layout import Layout, publish, publish_bytes, staged
+from pipelines.make import MakeTask, make
+from pipelines.pool import Done, WorkerDied, WorkerPool
+from pipelines.progress import Heartbeat
+from schemas.manifest import SHARD_TABLES, DataFile, Shard
+from schemas.plan import PlannedSample
+from schemas.record import UNKNOWN, Outcome, Record, Status
+from schemas.sample import FrameRow, SampleRow, StreamFields, StreamRow
+from schemas.shard import ShardWriter
+from schemas.source import Source
+from schemas.tables import read_rows, read_table, write_table
+from transforms.degrade import MadeSample
+
+_ROW_TYPES: dict[str, type[Record]] = {
+    "samples": SampleRow,
+    "streams": StreamRow,
+    "frames": FrameRow,
+}
+
+
+class Location(Record):
+    """Table `locations`, in the logs: where a source lies on this machine."""
+
+    source_id: str
+    """the source"""
+    paths: list[str]
+    """its file, or the frames of a folder in order"""
+
+
+def write_shard(job: Job, index: int, pool: WorkerPool) -> Shard:
+    """Make and publish shard number `index` of the plan, unless that is done already.
+
+    Raises:
+        RuntimeError: if this machine's libraries are not those of the plan.
+    """
+    rows = read_table(str(job.layout.plan), PlannedSample, group=index)
+    plan_sha256 = job.plan_sha256(rows)
+    heartbeat = Heartbeat(job.layout, rows[0].shard)
+    finished = _finished_shard(job.layout, rows[0].shard, plan_sha256)
+    if finished is not None:
+        heartbeat.add(len(rows))
+        return finished
+    check_libraries(job)
+    started = time.monotonic()
+    with staged(job.layout) as folder:
+        shard = _ShardBuilder(job, rows, folder).build(pool, heartbeat, plan_sha256)
+    _log_attempt(job.layout, shard, time.monotonic() - started)
+    return shard
+
+
+def _finished_shard(layout: Layout, name: str, plan_sha256: str) -> Shard | None:
+    """The shard as its marker describes it, if its files are there as described."""
+    marker = layout.marker(name)
+    if not marker.is_file():
+        return None
+    try:
+        shard = Shard.model_validate_json(marker.read_bytes())
+    except ValidationError:
+        return None  # of another release: made again
+    files = [(layout.root / file.path, file.size) for file in shard.files]
+    is_whole = all(path.is_file() and path.stat().st_size == size for path, size in files)
+    return shard if is_whole and shard.plan_sha256 == plan_sha256 else None
+
+
+class _ShardBuilder:
+    """Collects a shard's samples and rows in a staging folder, then publishes all."""
+
+    def __init__(self, job: Job, rows: list[PlannedSample], folder: Path) -> None:
+        self._job, self._rows, self._folder = job, rows, folder
+        ids = sorted({span.source_id for row in rows for span in row.spans})
+        layout = job.layout
+        self._sources = {
+            row.source_id: row for row in read_rows(str(layout.sources), Source, "source_id", ids)
+        }
+        self._paths = {
+            row.source_id: row.paths
+            for row in read_rows(str(layout.locations), Location, "source_id", ids)
+        }
+        self._tables: dict[str, list[Record]] = {table: [] for table in SHARD_TABLES}
+        self._num_samples = 0
+
+    def build(self, pool: WorkerPool, heartbeat: Heartbeat, plan_sha256: str) -> Shard:
+        name = self._rows[0].shard
+        tar = self._folder / "shard.tar"
+        with tar.open("wb") as file:
+            writer = ShardWriter(file)
+            for row, outcome in self._outcomes(pool):
+                self._take(writer, row, outcome)
+                heartbeat.add(1)
+            size, sha256 = writer.close()
+        target = self._job.layout.tar(name)
+        path = self._job.layout.relative(target)
+        files = [DataFile(path=path, size=size, sha256=sha256, rows=self._num_samples)]
+        publish(tar, target)
+        files += [self._publish_table(table, name) for table in SHARD_TABLES]
+        shard = Shard(
+            shard=name,
+            split=self._rows[0].split,
+            plan_sha256=plan_sha256,
+            num_samples=self._num_samples,
+            num_left_out=len(self._rows) - self._num_samples,
+            files=files,
+        )
+        marker = self._job.layout.marker(name)
+        publish_bytes(shard.model_dump_json().encode(), marker, self._job.layout)
+        return shard
+
+    def _outcomes(self, pool: WorkerPool) -> Iterator[tuple[PlannedSample, MadeSample | Outcome]]:
+        for task, outcome in pool.map_ordered(make, self._tasks()):
+            if isinstance(outcome, Done):
+                yield from zip(task.rows, outcome.value, strict=True)
+                continue
+            # One of these samples killed the worker, and only that one is lost.
+            alone = (
+                [(one, pool.run(make, one)) for one in task.alone()]
+                if len(task.rows) > 1
+                else [(task, outcome)]
+            )
+            for one, result in alone:
+                yield (
+                    one.rows[0],
+                    _died(result) if isinstance(result, WorkerDied) else result.value[0],
+                )
+
+    def _tasks(self) -> Iterator[MakeTask]:
+        for _, rows in itertools.groupby(self._rows, key=lambda row: row.spans):
+            together = list(rows)
+            ids = {span.source_id for span in together[0].spans}
+            yield MakeTask(
+                recipe=self._job.recipe,
+                seed=self._job.seed,
+                rows=together,
+                sources={source_id: self._sources[source_id] for source_id in ids},
+                paths={source_id: self._paths[source_id] for source_id in ids},
+            )
+
+    def _take(self, writer: ShardWriter, row: PlannedSample, outcome: MadeSample | Outcome) -> None:
+        if isinstance(outcome, Outcome):
+            self._tables["samples"].append(self._left_out_row(row, outcome))
+            return
+        sample = outcome.sample
+        members = writer.add(sample, outcome.members)
+        fields = sample.model_dump(include=set(SampleRow.model_fields) - {"members"})
+        self._tables["samples"].append(
+            SampleRow(
+                **fields,
+                shard=row.shard,
+                index_in_shard=self._num_samples,
+                source_ids=_source_ids(row),
+                members=members,
+            )
+        )
+        for stream in sample.streams:
+            fields = stream.model_dump(include=set(StreamFields.model_fields))
+            self._tables["streams"].append(StreamRow(**fields, key=sample.key))
+            self._tables["frames"] += [
+                FrameRow(**frame.model_dump(), key=sample.key, stream=stream.stream)
+                for frame in stream.frames
+            ]
+        self._num_samples += 1
+
+    def _left_out_row(self, row: PlannedSample, outcome: Outcome) -> SampleRow:
+        detail = f"{outcome.detail}; sources: {', '.join(self._uris(row))}"
+        return SampleRow(
+            **outcome.model_copy(update={"detail": detail}).model_dump(),
+            key=row.key,
+            kind=row.kind,
+            split=row.split,
+            group=row.group,
+            licence=row.licence,
+            recipe_sha256=self._job.recipe.sha256,
+            seed=self._job.seed,
+            clip=row.clip,
+            num_frames=sum(span.count for span in row.spans),
+            scale=self._job.recipe.scale,
+            hr_height=UNKNOWN,
+            hr_width=UNKNOWN,
+            fps=0,
+            scene_draw="",
+            shard=row.shard,
+            source_ids=_source_ids(row),
+            members=[],
+        )
+
+    def _uris(self, row: PlannedSample) -> list[str]:
+        return [self._sources[source_id].uris[0] for source_id in _source_ids(row)]
+
+    def _publish_table(self, table: str, name: str) -> DataFile:
+        staged_file, target = self._folder / f"{table}.parquet", self._job.layout.table(table, name)
+        write_table(str(staged_file), _ROW_TYPES[table], self._tables[table])
+        file = describe_file(
+            staged_file, self._job.layout.relative(target), len(self._tables[table])
+        )
+        publish(staged_file, target)
+        return file
+
+
+def _died(death: WorkerDied) -> Outcome:
+    return Outcome(status=Status.FAILED, stage="make", reason=death.reason, detail=death.detail)
+
+
+def _source_ids(row: PlannedSample) -> list[str]:
+    return list(dict.fromkeys(span.source_id for span in row.spans))
+
+
+def describe_file(file: Path, path: str, rows: int) -> DataFile:
+    """The record of a file that is listed in the manifest under `path`."""
+    with file.open("rb") as opened:
+        digest = hashlib.file_digest(opened, "sha256").hexdigest()
+    return DataFile(path=path, size=file.stat().st_size, sha256=digest, rows=rows)
+
+
+def _log_attempt(layout: Layout, shard: Shard, seconds: float) -> None:
+    log = layout.shard_log(shard.shard)
+    attempts = json.loads(log.read_bytes())["attempts"] if log.is_file() else 0
+    entry = {
+        "attempts": attempts + 1,
+        "seconds": round(seconds, 3),
+        "finished_unix_seconds": round(time.time(), 3),
+        "host": platform.node(),
+        "pid": os.getpid(),
+    }
+    publish_bytes(json.dumps(entry).encode(), log, layout)

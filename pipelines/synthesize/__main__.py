@@ -1,0 +1,93 @@
+"""Synthesise a dataset: `python -m pipelines.synthesize --input photos/ --output dataset/`.
+
+First everything is probed and a plan is committed; then every shard of the plan is made. Both
+can be interrupted: the same command goes on where it stopped.
+"""
+
+import logging
+import os
+import sys
+import time
+from collections.abc import Sequence
+
+import apache_beam as beam
+
+from pipelines.corpus import Entry, SourceRule, discover, read_source_list
+from pipelines.demo import demo_inputs, demo_rules
+from pipelines.errors import UserError
+from pipelines.job import Job, describe_environment
+from pipelines.options import Options, parse_options
+from pipelines.pool import Done, shared_pool
+from pipelines.probing import batches, commit_plan
+from pipelines.progress import ProgressBar
+from pipelines.recipe_files import load_recipe
+from pipelines.report import describe_plan, describe_result
+from pipelines.run_identity import claim_output
+from pipelines.steps import ProbeSources, WriteManifest, WriteShards
+from schemas.plan import PlannedSample
+from schemas.tables import read_table
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; returns its exit status."""
+    logging.basicConfig(level=logging.WARNING)
+    try:
+        synthesize(parse_options(arguments))
+    except UserError as error:
+        sys.stderr.write(f"pipelines.synthesize: {error}\n")
+        return 2
+    return 0
+
+
+def synthesize(options: Options) -> None:
+    """Plan, then make.
+
+    Raises:
+        UserError: if the user's mistake shows; nothing was made then.
+    """
+    recipe = load_recipe(options.recipe)
+    entries = discover(options.inputs or demo_inputs())
+    rules = read_source_list(options.sources) if options.sources else []
+    rules += [] if options.inputs else demo_rules()
+    output = os.path.abspath(options.output)
+    environment = shared_pool(options.num_workers).run(describe_environment, recipe)
+    if not isinstance(environment, Done):
+        raise UserError(f"the encoders do not run here: {environment}")
+    job = Job(
+        output=output,
+        recipe=recipe,
+        seed=options.seed,
+        num_workers=options.num_workers,
+        environment=environment.value,
+    )
+    claim_output(job, entries, rules)
+    plan = _plan(job, entries, rules, options)
+    sys.stdout.write(describe_plan(job, plan))
+    if not options.plan_only:
+        _make(job, plan, options)
+
+
+def _plan(
+    job: Job, entries: list[Entry], rules: list[SourceRule], options: Options
+) -> list[PlannedSample]:
+    if job.layout.plan.is_file():
+        return read_table(str(job.layout.plan), PlannedSample)
+    work = batches(entries)
+    progress = ProgressBar(job.layout, "probing", len(entries), "source")
+    with progress, beam.Pipeline(options=options.beam) as root:
+        _ = root | "ProbeSources" >> ProbeSources(job, work)
+    return commit_plan(job, len(work), rules)
+
+
+def _make(job: Job, plan: list[PlannedSample], options: Options) -> None:
+    started = time.monotonic()
+    num_shards = len({row.shard for row in plan})
+    progress = ProgressBar(job.layout, "making", len(plan), "sample")
+    with progress, beam.Pipeline(options=options.beam) as root:
+        shards = root | "WriteShards" >> WriteShards(job, num_shards)
+        _ = shards | "WriteManifest" >> WriteManifest(job)
+    sys.stdout.write(describe_result(job, time.monotonic() - started))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
