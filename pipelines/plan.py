@@ -58,7 +58,7 @@ def make_plan(
         UserError: if nothing can be made, or a split that the recipe wants stays empty.
     """
     merged = _merge_equal_content(probed)
-    groups = _groups(merged, rules)
+    groups = _groups(probed, rules)
     splits = _splits(merged, groups, rules, recipe)
     found = [_assign(item, groups, splits, rules) for item in merged]
     usable = [item for item in found if item.source.status is Status.OK]
@@ -84,20 +84,18 @@ def _merge_equal_content(probed: Sequence[Probed]) -> list[Probed]:
     return merged
 
 
-def _groups(merged: Sequence[Probed], rules: Sequence[SourceRule]) -> dict[str, str]:
-    """Source id -> group. Whatever shares a label, a user's or that of its place, is one group.
+def _groups(probed: Sequence[Probed], rules: Sequence[SourceRule]) -> dict[str, str]:
+    """Source id -> group. Whatever shares a label, a user's or that of a place, is one group.
 
     A group is called after the user's label, if there is one, and else after its first source,
     so that it does not change its split when files are renamed.
     """
-    labels: dict[str, set[str]] = {}
-    for item in merged:
+    labels: dict[str, set[str]] = defaultdict(set)
+    for item in probed:
         source = item.source
-        if source.status is not Status.OK:
-            continue
-        matching = _matching(rules, source)
-        own = {f"user:{rule.group}" for rule in matching if rule.group}
-        labels[source.source_id] = own | {f"place:{item.akin}"}
+        if source.status is Status.OK:
+            own = {f"user:{rule.group}" for rule in _matching(rules, source) if rule.group}
+            labels[source.source_id] |= own | {f"place:{item.akin}"}
     groups = {}
     for members, names in _connected(labels):
         given = sorted(name.removeprefix("user:") for name in names if name.startswith("user:"))

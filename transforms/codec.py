@@ -131,9 +131,7 @@ def encoder_options(draw: CodecDraw, *, tell_settings: bool = False) -> dict[str
     """The private options of the drawn encoder, pins included."""
     value = f"{draw.rate_value:g}"
     if draw.codec in MPEG_CODECS:
-        # A constant quantiser as such is ignored here (PyAV has no frame.quality); bounds are not.
-        fixed = {"qmin": value, "qmax": value} if draw.rate_mode == "qscale" else {}
-        return {**_MPEG_PINS, **fixed}
+        return {**_MPEG_PINS, **_mpeg_rate(draw)}
     options = {"preset": draw.preset}
     if draw.rate_mode == "crf":
         options["crf"] = value
@@ -144,6 +142,16 @@ def encoder_options(draw: CodecDraw, *, tell_settings: bool = False) -> dict[str
         return options
     qp = f":qp={value}" if draw.rate_mode == "qscale" else ""
     return {**options, "x265-params": f"{_X265_PINS}:info={int(tell_settings)}{qp}"}
+
+
+def _mpeg_rate(draw: CodecDraw) -> dict[str, str]:
+    if draw.rate_mode == "qscale":
+        # A quantiser as such is ignored here (PyAV has no frame.quality); bounds are not.
+        return {"qmin": f"{draw.rate_value:g}", "qmax": f"{draw.rate_value:g}"}
+    # The tolerance is 4 Mbit by default, whatever the size: a small clip would use it up and
+    # come out the same at every bitrate. It must exceed one frame's share.
+    tolerance = draw.rate_value * max(0.1, 1.5 / draw.fps)
+    return {"bt": str(round(tolerance))}
 
 
 def _new_encoder(name: str, first: av.VideoFrame, fps: int) -> av.VideoCodecContext:

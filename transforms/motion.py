@@ -22,13 +22,14 @@ _CELL = 8  # decoders export no block smaller than 8x8, and all lie on that grid
 
 
 def extract_blocks(
-    frames: Sequence[av.VideoFrame], records: Sequence[Frame], *, anchors_only: bool
+    frames: Sequence[av.VideoFrame], records: Sequence[Frame], codec: str, *, anchors_only: bool
 ) -> np.ndarray:
     """Collect the motion vectors of a decoded stream.
 
     Args:
         frames: decoded with side data, in presentation order.
         records: the frames' records, in the same order.
+        codec: FFmpeg's name of the coded format.
         anchors_only: blocks refer to the nearest I or P frame, so there is nothing to search.
 
     Returns:
@@ -36,6 +37,8 @@ def extract_blocks(
     """
     exported = [_exported_blocks(index, frame) for index, frame in enumerate(frames)]
     blocks = np.concatenate([np.empty(0, MOTION_DTYPE), *exported])
+    if codec == "mpeg4":
+        blocks = blocks[~_may_be_direct(blocks, records)]
     past = blocks["ref_distance"] < 0
     luma = np.stack([_luma(frame) for frame in frames])
     for side, step in ((past, -1), (~past, 1)):
@@ -59,6 +62,18 @@ def _exported_blocks(index: int, frame: av.VideoFrame) -> np.ndarray:
         pixels = exported[axis.replace("mv", "motion")] / exported["motion_scale"]
         blocks[axis] = np.rint(pixels * MV_UNITS_PER_PIXEL)
     return blocks
+
+
+def _may_be_direct(blocks: np.ndarray, records: Sequence[Frame]) -> np.ndarray:
+    """Blocks of B frames with zero vectors, (N,) bool.
+
+    FFmpeg exports zero for blocks of MPEG-4's direct mode, whatever vectors it derived; a zero
+    that is meant cannot be told from them.
+    """
+    in_b_frame = np.array([record.frame_type is FrameType.B for record in records])
+    is_zero = (blocks["mv_x"] == 0) & (blocks["mv_y"] == 0)
+    chosen: np.ndarray = is_zero & in_b_frame[blocks["frame"]]
+    return chosen
 
 
 def _luma(frame: av.VideoFrame) -> np.ndarray:

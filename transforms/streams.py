@@ -75,7 +75,7 @@ def make_stream(lr: np.ndarray, draw: StreamDraw, index: int, name: str) -> Made
     frames = decode_with_side_data(coded.packets, coded.codec)
     nut = mux_nut(coded.packets, coded.codec, coded.fps, frames[0].height, frames[0].width)
     records = frame_records(coded.packets, packet_positions(nut, coded.packets), frames)
-    blocks = extract_blocks(frames, records, anchors_only=coded.anchors_only)
+    blocks = extract_blocks(frames, records, coded.codec, anchors_only=coded.anchors_only)
     decoded = apply_post_steps(yuv_to_rgb(frames), coded.post_steps)
     if codec_draw is None:
         settings = lossless_settings(frames[0])

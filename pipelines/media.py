@@ -1,0 +1,105 @@
+"""Opens media by local path: what a file is, and the clips of a video or of a frame folder.
+
+Files are told by content, never by name.
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import Literal
+
+import av
+import numpy as np
+
+from pipelines.errors import MediaError
+from pipelines.images import read_image
+from pipelines.video import (
+    SNIFFED_BYTES,
+    demuxer_of,
+    is_riff,
+    iter_video_frames,
+    planes_crc32,
+    to_rgb,
+)
+from schemas.plan import Span
+from schemas.source import Source, SourceKind
+
+_IMAGE_STARTS = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"II*\0", b"MM\0*")
+
+
+def sniff(path: str) -> Literal["image", "video"] | None:
+    """What a file is by its first bytes; None for anything that is neither.
+
+    Raises:
+        OSError: if the file cannot be read.
+    """
+    with open(path, "rb") as file:
+        head = file.read(SNIFFED_BYTES)
+    if head.startswith(_IMAGE_STARTS) or is_riff(head, b"WEBP"):
+        return "image"
+    return None if demuxer_of(head) is None else "video"
+
+
+def read_clip(paths: Sequence[str], source: Source, span: Span) -> np.ndarray:
+    """Read the frames of a span of a video or of a frame folder.
+
+    Args:
+        paths: the video, or the folder's pictures in order.
+        source: what probing found out about it.
+        span: which frames.
+
+    Returns:
+        (T, H, W, 3) uint8, RGB in [0, 255], upright; T is `span.count`.
+
+    Raises:
+        MediaError: as `iter_video_frames` and `read_image`, or truncated, or changed where
+            the frames are not those that were probed.
+    """
+    clip = np.empty((span.count, source.height, source.width, 3), np.uint8)
+    num_read = 0
+    pictures = _folder_pictures if source.kind is SourceKind.FRAMES else _video_pictures
+    for index, picture in enumerate(pictures(paths, source, span)):
+        if picture.shape != clip.shape[1:]:
+            detail = f"frame {span.start + index} is {picture.shape}, was {clip.shape[1:]}"
+            raise MediaError("changed", detail)
+        clip[index] = picture
+        num_read += 1
+    if num_read < span.count:
+        detail = f"{num_read} of {span.count} frames from frame {span.start} on"
+        raise MediaError("truncated", detail)
+    return clip
+
+
+def _folder_pictures(paths: Sequence[str], source: Source, span: Span) -> Iterator[np.ndarray]:
+    return (read_image(path) for path in paths[span.start : span.start + span.count])
+
+
+def _video_pictures(paths: Sequence[str], source: Source, span: Span) -> Iterator[np.ndarray]:
+    frames = _frames_after_seek(paths[0], span) or _frames_after_count(paths[0], span)
+    for _, frame in zip(range(span.count), frames, strict=False):
+        yield to_rgb(frame, source.color_matrix, source.color_range, source.rotation)
+
+
+def _frames_after_seek(path: str, span: Span) -> Iterator[av.VideoFrame] | None:
+    """The frames from the span's first one on; None where seeking does not lead to it."""
+    frames = iter_video_frames(path, span.start_pts)
+    try:
+        for frame in frames:
+            if frame.pts is None or frame.pts > span.start_pts:
+                return None
+            if frame.pts == span.start_pts and planes_crc32(frame) == span.start_crc32:
+                return _chained(frame, frames)
+    except MediaError:  # what comes before the first whole picture may be undecodable
+        return None
+    return None
+
+
+def _frames_after_count(path: str, span: Span) -> Iterator[av.VideoFrame]:
+    for index, frame in enumerate(iter_video_frames(path)):
+        if index == span.start and planes_crc32(frame) != span.start_crc32:
+            raise MediaError("changed", f"frame {index} is not the one that was probed")
+        if index >= span.start:
+            yield frame
+
+
+def _chained(first: av.VideoFrame, others: Iterator[av.VideoFrame]) -> Iterator[av.VideoFrame]:
+    yield first
+    yield from others

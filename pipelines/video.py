@@ -1,0 +1,257 @@
+"""Videos by local path: their frames as FFmpeg decodes them, and how to read their colours.
+
+The demuxer goes by a file's first bytes, never by its name. FFmpeg may use those named here and
+the one file it was given, so that a playlist cannot open others.
+
+Colour policy. An untagged YUV matrix is BT.601 below 720 rows and BT.709 from there. An
+untagged range is limited, of yuvj formats full. HDR (PQ, HLG, BT.2020 transfer) and BT.2020
+primaries are refused: there is no tone or gamut mapping here. Rotation tags of quarter turns are
+applied. Frames are taken one by one as decoded; timestamps only serve to find a frame again.
+"""
+
+import os
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from fractions import Fraction
+
+import av
+import av.container
+import av.stream
+import av.video
+import numpy as np
+
+from pipelines.errors import MediaError
+from pipelines.images import MAX_PIXELS
+from transforms.color import is_gray, is_rgb, source_to_rgb
+
+DEMUXERS = (
+    "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,mpegvideo,h264,hevc,m4v,obu,ivf,nut,"
+    "flv,asf,ogg,yuv4mpegpipe,mxf"
+)
+OPEN_OPTIONS = {
+    "format_whitelist": DEMUXERS,
+    "protocol_whitelist": "file",
+    "max_pixels": str(MAX_PIXELS),
+}
+# explode: fail on what a decoder would conceal, since concealed frames are not the video's.
+_DECODER_OPTIONS = {"err_detect": "crccheck+explode", "max_pixels": str(MAX_PIXELS)}
+
+SNIFFED_BYTES = 1024
+_DEMUXER_BY_START = {
+    b"\x1aE\xdf\xa3": "matroska",
+    b"FLV": "flv",
+    b"OggS": "ogg",
+    b"DKIF": "ivf",
+    b"YUV4MPEG2": "yuv4mpegpipe",
+    b"nut/multimedia container": "nut",
+    b"\x30\x26\xb2\x75\x8e\x66\xcf\x11": "asf",
+    b"\x06\x0e\x2b\x34": "mxf",
+    b"\x12\0\x0a": "obu",
+    b"\0\0\1\xba": "mpeg",
+    b"\0\0\1\xb3": "mpegvideo",
+    b"\0\0\1": "",  # H.264, HEVC, MPEG-4: FFmpeg tells them apart
+    b"\0\0\0\1": "",
+}
+_ISO_BOXES = (b"ftyp", b"moov", b"mdat", b"moof", b"styp", b"free", b"skip", b"wide", b"pnot")
+_ISO_STILL_BRANDS = (b"avif", b"heic", b"heix", b"mif1")  # pictures in the container of MP4
+_TS_PACKET_BYTES = (188, 192)
+
+_UNTAGGED = 2
+_HDR_TRANSFERS = {14: "bt2020-10", 15: "bt2020-12", 16: "smpte2084 (PQ)", 18: "arib-std-b67 (HLG)"}
+_BT2020_PRIMARIES = 9
+_MATRICES = {1: "bt709", 4: "fcc", 5: "bt601", 6: "bt601", 7: "smpte240m"}
+_RANGES = {1: "tv", 2: "pc"}
+_HD_ROWS = 720
+
+
+def demuxer_of(head: bytes) -> str | None:
+    """FFmpeg's demuxer for a video that starts like this; empty where FFmpeg must find out.
+
+    Args:
+        head: the first SNIFFED_BYTES bytes.
+
+    Returns:
+        None if it is no video.
+    """
+    if head[4:8] in _ISO_BOXES:
+        return "mov" if head[8:12] not in _ISO_STILL_BRANDS else None
+    if is_riff(head, b"AVI "):
+        return "avi"
+    if any(head[size - 188 :: size][:4] == b"GGGG" for size in _TS_PACKET_BYTES):
+        return "mpegts"
+    found = (name for start, name in _DEMUXER_BY_START.items() if head.startswith(start))
+    return next(found, None)
+
+
+def is_riff(head: bytes, form: bytes) -> bool:
+    """Whether a file that starts like this is a RIFF file of that form."""
+    return head[:4] == b"RIFF" and head[8:12] == form
+
+
+@dataclass(frozen=True, kw_only=True)
+class VideoHeader:
+    """What a video's container says."""
+
+    codec: str
+    """FFmpeg's name of the coded format"""
+    fps: float
+    """average frame rate, 0 where it is not known"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Color:
+    """How the pixels of a video are to be read."""
+
+    matrix: str
+    """FFmpeg's name of the YUV matrix, empty for RGB"""
+    range: str
+    """tv or pc, empty for RGB"""
+    origin: str
+    """tags, or assumed where the file does not say"""
+
+
+def read_video_header(path: str) -> VideoHeader:
+    """Read what a video's container says.
+
+    Raises:
+        MediaError: unreadable, corrupt, not_media or too_large.
+    """
+    with _opened(path) as (_, stream):
+        rate = stream.average_rate or stream.guessed_rate or Fraction(0)
+        return VideoHeader(codec=stream.codec_context.name, fps=float(rate))
+
+
+@contextmanager
+def _opened(path: str) -> Iterator[tuple[av.container.InputContainer, av.video.VideoStream]]:
+    try:
+        demuxer = _read_demuxer(path)
+        # An absolute path is never taken for a protocol, whatever its name.
+        with av.open(
+            os.path.abspath(path),
+            format=demuxer or None,
+            options=OPEN_OPTIONS,
+            metadata_errors="replace",
+        ) as container:
+            yield container, _video_stream(container)
+    except (FileNotFoundError, PermissionError) as error:  # FFmpeg's are kinds of these
+        raise MediaError("unreadable", str(error)) from error
+    except av.error.FFmpegError as error:
+        raise MediaError("corrupt", str(error)) from error
+
+
+def _read_demuxer(path: str) -> str:
+    with open(path, "rb") as file:
+        demuxer = demuxer_of(file.read(SNIFFED_BYTES))
+    if demuxer is None:
+        raise MediaError("not_media", "no video by its first bytes")
+    return demuxer
+
+
+def _video_stream(container: av.container.InputContainer) -> av.video.VideoStream:
+    cover = av.stream.Disposition.attached_pic
+    streams = [stream for stream in container.streams.video if not stream.disposition & cover]
+    if not streams:
+        raise MediaError("not_media", f"{container.format.name} without a video stream")
+    stream = streams[0]
+    if stream.codec_context is None:  # damage or a format that FFmpeg cannot decode
+        raise MediaError("unreadable", f"{container.format.name} with video that nothing decodes")
+    if stream.width * stream.height > MAX_PIXELS:
+        detail = f"{stream.width}x{stream.height} pixels, at most {MAX_PIXELS} in all"
+        raise MediaError("too_large", detail)
+    stream.codec_context.options = dict(_DECODER_OPTIONS)
+    stream.codec_context.thread_count = 1
+    return stream
+
+
+def iter_video_frames(path: str, start_pts: int | None = None) -> Iterator[av.VideoFrame]:
+    """Decode a video's first picture stream.
+
+    Args:
+        path: the file.
+        start_pts: begin at the key frame at or before this time, in the stream's time base.
+
+    Yields:
+        Frames as decoded, in presentation order, all of one size and pixel format.
+
+    Raises:
+        MediaError: unreadable, corrupt, not_media, too_large, or format_changes midway.
+    """
+    first = None
+    with _opened(path) as (container, stream):
+        if start_pts is not None:
+            container.seek(start_pts, stream=stream)
+        for packet in container.demux(stream):
+            if packet.is_corrupt:
+                raise MediaError("corrupt", f"packet at {packet.pts} is incomplete")
+            for frame in packet.decode():
+                _check_frame(frame, first or frame)
+                first = first or frame
+                yield frame
+
+
+def _check_frame(frame: av.VideoFrame, first: av.VideoFrame) -> None:
+    if frame.is_corrupt:
+        raise MediaError("corrupt", f"frame at {frame.pts} is damaged")
+    old = (first.width, first.height, first.format.name)
+    new = (frame.width, frame.height, frame.format.name)
+    if new != old:
+        raise MediaError("format_changes", f"from {old} to {new} at {frame.pts}")
+
+
+def color_of(frame: av.VideoFrame) -> Color:
+    """How to read a video, by the tags of its first frame and the policy above.
+
+    Raises:
+        MediaError: hdr, wide_gamut or unsupported_matrix.
+    """
+    if frame.color_trc in _HDR_TRANSFERS:
+        raise MediaError("hdr", f"transfer {_HDR_TRANSFERS[frame.color_trc]}")
+    if _BT2020_PRIMARIES in (frame.color_primaries, frame.colorspace):
+        raise MediaError("wide_gamut", "BT.2020 primaries or matrix")
+    if is_rgb(frame):
+        return Color(matrix="", range="", origin="tags")
+    is_jpeg = frame.format.name.startswith("yuvj")
+    color_range = "pc" if is_jpeg else _RANGES.get(int(frame.color_range))
+    matrix = _matrix_of(frame)
+    origin = "tags" if matrix and color_range else "assumed"
+    assumed = "bt709" if frame.height >= _HD_ROWS else "bt601"
+    return Color(matrix=matrix or assumed, range=color_range or "tv", origin=origin)
+
+
+def _matrix_of(frame: av.VideoFrame) -> str | None:
+    tag = int(frame.colorspace)
+    if tag in (_UNTAGGED, *_MATRICES) or is_gray(frame):
+        return _MATRICES.get(tag)
+    raise MediaError("unsupported_matrix", f"YUV matrix {tag} of ITU-T H.273")
+
+
+def to_rgb(frame: av.VideoFrame, matrix: str, color_range: str, rotation: int) -> np.ndarray:
+    """(H, W, 3) uint8 RGB of a frame, turned by `rotation` degrees counter-clockwise."""
+    return np.rot90(source_to_rgb(frame, matrix, color_range), rotation // 90)
+
+
+def frame_rotation(frame: av.VideoFrame) -> int:
+    """Degrees counter-clockwise by which to turn a frame: 0, 90, 180 or 270."""
+    return round(frame.rotation / 90) * 90 % 360
+
+
+def planes_crc32(frame: av.VideoFrame) -> int:
+    """zlib.crc32 of what is visible of a frame's planes, row by row."""
+    if any(plane.line_size < 0 for plane in frame.planes):  # stored bottom up
+        return zlib.crc32(source_to_rgb(frame, "bt601", "tv").tobytes())
+    crc = 0
+    for index, plane in enumerate(frame.planes):
+        rows = np.frombuffer(memoryview(plane), np.uint8)[: plane.line_size * plane.height]
+        visible = rows.reshape(plane.height, plane.line_size)[:, : _row_bytes(frame, index)]
+        crc = zlib.crc32(visible.tobytes(), crc)
+    return crc
+
+
+def _row_bytes(frame: av.VideoFrame, index: int) -> int:
+    components = [part for part in frame.format.components if part.plane == index]
+    if len({part.plane for part in frame.format.components}) == 1:
+        bits = frame.format.padded_bits_per_pixel if components else 0
+        return (frame.width * bits + 7) // 8
+    return sum(part.width * ((part.bits + 7) // 8) for part in components)

@@ -1,0 +1,104 @@
+import pickle
+from pathlib import Path
+
+import pytest
+import torch
+
+from training.checkpoint import (
+    CONFIG_NAME,
+    STATE_NAME,
+    WEIGHTS_NAME,
+    RunConfig,
+    TrainingState,
+    load_model,
+    read_config,
+    restore_state,
+    save_checkpoint,
+)
+from training.config import TrainConfig, UserError
+from training.model import CompressionAwareVsr, ModelConfig
+
+TINY = ModelConfig(channels=8, trunk_blocks=1, modulation_blocks=1, encoder_width=4)
+CONFIG = RunConfig(model=TINY, training=TrainConfig(), dataset_name="d", manifest_sha256="0")
+
+
+def new_state(seed: int = 0, model: ModelConfig = TINY) -> TrainingState:
+    torch.manual_seed(seed)
+    network = CompressionAwareVsr(model)
+    return TrainingState(network, torch.optim.Adam(network.parameters(), 1e-3))
+
+
+def saved(run: Path) -> TrainingState:
+    state = new_state()
+    state.model(torch.rand(1, 2, 3, 8, 8)).sum().backward()
+    state.optimizer.step()
+    state.step = 7
+    save_checkpoint(run, CONFIG, state)
+    return state
+
+
+def test_weights_and_state_come_back(tmp_path: Path) -> None:
+    state = saved(tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(
+        [CONFIG_NAME, STATE_NAME, WEIGHTS_NAME]
+    )
+    assert read_config(tmp_path) == CONFIG
+    other = new_state(seed=1)
+    restore_state(tmp_path, other)
+    assert other.step == 7
+    for model in (other.model, load_model(tmp_path)):
+        for name, weight in model.state_dict().items():
+            assert torch.equal(weight, state.model.state_dict()[name])
+    ours, theirs = (x.optimizer.state_dict()["state"] for x in (state, other))
+    assert all(torch.equal(ours[i]["exp_avg"], theirs[i]["exp_avg"]) for i in ours)
+
+
+class Payload:
+    """What an attacker would send: unpickling it calls a function."""
+
+    def __init__(self, mark: Path) -> None:
+        self.mark = mark
+
+    def __reduce__(self) -> tuple:
+        return Path.touch, (self.mark,)
+
+
+@pytest.mark.parametrize("form", ["torch", "pickle"])
+def test_a_state_that_would_run_code_is_refused(tmp_path: Path, form: str) -> None:
+    saved(tmp_path)
+    payload = Payload(tmp_path / "payload-was-run")
+    if form == "torch":
+        torch.save({"step": 1, "model": payload, "optimizer": {}}, tmp_path / STATE_NAME)
+    else:
+        (tmp_path / STATE_NAME).write_bytes(pickle.dumps(payload, protocol=2))
+    with pytest.raises(UserError, match=r"training_state\.pt cannot be loaded"):
+        restore_state(tmp_path, new_state())
+    assert not payload.mark.exists()
+
+
+@pytest.mark.parametrize("size", [0, 10, 5000])
+def test_a_cut_file_is_refused(tmp_path: Path, size: int) -> None:
+    saved(tmp_path)
+    for name in (STATE_NAME, WEIGHTS_NAME):
+        (tmp_path / name).write_bytes((tmp_path / name).read_bytes()[:size])
+    with pytest.raises(UserError, match="cannot be loaded"):
+        restore_state(tmp_path, new_state())
+    with pytest.raises(UserError, match="cannot be loaded"):
+        load_model(tmp_path)
+
+
+def test_the_state_of_another_network_is_refused(tmp_path: Path) -> None:
+    saved(tmp_path)
+    other = new_state(model=TINY.model_copy(update={"channels": 16}))
+    with pytest.raises(UserError, match="cannot be loaded"):
+        restore_state(tmp_path, other)
+
+
+def test_an_empty_folder_holds_no_run(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="holds no run"):
+        read_config(tmp_path)
+    with pytest.raises(UserError, match="nothing to resume"):
+        restore_state(tmp_path, new_state())
+    (tmp_path / CONFIG_NAME).write_text("{}")
+    with pytest.raises(UserError, match="not the configuration of a run"):
+        read_config(tmp_path)

@@ -1,0 +1,92 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from tests.training.conftest import SCALE
+from training.evaluation import (
+    bicubic,
+    luma,
+    psnr_rgb,
+    psnr_y,
+    read_validation_set,
+    to_8_bits,
+    validate,
+)
+from training.model import CompressionAwareVsr, ModelConfig
+from training.report import score_table
+
+
+def two_pictures(crop: int) -> tuple[torch.Tensor, torch.Tensor]:
+    a = np.random.default_rng(0).integers(0, 256, (48, 64, 3), np.uint8)
+    noise = np.random.default_rng(1).integers(-20, 21, a.shape)
+    b = np.clip(a + noise, 0, 255).astype(np.uint8)
+    inner = slice(crop, -crop or None)
+    first, second = (torch.from_numpy(x).movedim(-1, 0)[None, :, inner, inner] for x in (a, b))
+    return first.double(), second.double()
+
+
+@pytest.mark.parametrize(
+    ("crop", "y_db", "rgb_db"), [(0, 31.683574, 26.801011), (4, 31.668476, 26.759911)]
+)
+def test_psnr_is_that_of_the_papers(crop: int, y_db: float, rgb_db: float) -> None:
+    pictures = two_pictures(crop)
+    assert psnr_y(*pictures).item() == pytest.approx(y_db, abs=2e-6)
+    assert psnr_rgb(*pictures).item() == pytest.approx(rgb_db, abs=2e-6)
+
+
+def test_equal_pictures_have_a_finite_psnr() -> None:
+    picture, _ = two_pictures(0)
+    assert psnr_rgb(picture, picture).tolist() == [100]
+
+
+def test_luma_spans_the_limited_range() -> None:
+    black_and_white = torch.tensor([0.0, 255.0]).expand(1, 3, 1, 2)
+    assert luma(black_and_white).flatten().tolist() == pytest.approx([16, 235], abs=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("factor", "golden"),
+    [(0.25, [0.436591, 0.486158, 0.540380]), (0.5, [0.305352, 0.489842, 0.576151])],
+)
+def test_bicubic_is_matlabs(factor: float, golden: list[float]) -> None:
+    x = np.random.default_rng(2).random((32, 48, 3)).astype(np.float32)
+    resized = bicubic(torch.from_numpy(x).movedim(-1, 0)[None], factor)[0].movedim(0, -1)
+    assert resized.shape == (32 * factor, 48 * factor, 3)
+    found = [resized[0, 0, 0], resized[3, 5, 1], resized[-1, -1, 2]]
+    assert [value.item() for value in found] == pytest.approx(golden, abs=2e-6)
+
+
+def test_bicubic_takes_pictures_smaller_than_its_border() -> None:
+    assert torch.allclose(bicubic(torch.full((1, 3, 3, 2), 0.5), 4), torch.tensor(0.5))
+
+
+class Bicubic(nn.Module):
+    """A network that is the baseline."""
+
+    def forward(self, lr: torch.Tensor, *_: torch.Tensor) -> torch.Tensor:
+        return bicubic(lr.flatten(0, 1), SCALE).unflatten(0, lr.shape[:2])
+
+
+def test_the_baseline_gains_nothing_over_itself(pan_dataset: Path) -> None:
+    chosen = read_validation_set(pan_dataset)
+    scores = validate(Bicubic(), chosen, torch.device("cpu"))
+    assert [(s.stream, s.clips, s.frames) for s in scores] == [("clean", 2, 10), ("crf35", 2, 10)]
+    for score in scores:
+        assert score.model_psnr_rgb == score.bicubic_psnr_rgb
+        assert score.model_psnr_y == score.bicubic_psnr_y
+    assert scores[0].model_psnr_y > scores[1].model_psnr_y
+
+
+def test_outputs_are_rounded_to_8_bits() -> None:
+    x = torch.tensor([-0.1, 0.5 / 255 + 1e-4, 0.4 / 255, 1.2])
+    assert to_8_bits(x).tolist() == [0, 1, 0, 255]
+
+
+def test_the_table_has_a_line_per_stream(pan_dataset: Path) -> None:
+    model = CompressionAwareVsr(ModelConfig(scale=SCALE))
+    table = score_table(validate(model, read_validation_set(pan_dataset), torch.device("cpu")))
+    assert [line.split()[0] for line in table.splitlines()[-2:]] == ["clean", "crf35"]
+    assert "no validation split" in score_table([])

@@ -1,0 +1,191 @@
+import contextlib
+import csv
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+
+from schemas.sample import SampleKind
+from tests.training.conftest import SCALE, Clip, pan_frames, write_dataset
+from training import train
+from training.batch import Batch
+from training.checkpoint import TrainingState, load_model, read_config
+from training.report import LOG_NAME, VALIDATION_NAME
+from training.step import charbonnier, cosine
+from training.train import main
+
+SETTINGS = ["--frames", "3", "--crop", "16", "--batch-size", "2", "--device", "cpu"]
+
+
+def run_training(dataset: Path, run: Path, *more: str) -> int:
+    return main([str(dataset), "--run", str(run), "--workers", "0", *SETTINGS, *more])
+
+
+def log_rows(run: Path) -> list[dict[str, str]]:
+    with (run / LOG_NAME).open() as file:
+        return [{k: v for k, v in row.items() if k != "seconds"} for row in csv.DictReader(file)]
+
+
+def test_a_run_leaves_weights_log_scores_and_curves(
+    pan_dataset: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    run = tmp_path / "run"
+    assert run_training(pan_dataset, run, "--steps", "12", "--validate-every", "10") == 0
+    rows = log_rows(run)
+    assert [row["step"] for row in rows] == ["0", "10", "10", "12", "12"]
+    assert all(float(row["loss"]) > 0 for row in rows if row["loss"])
+    scores = json.loads((run / VALIDATION_NAME).read_text())
+    assert scores["step"] == 12
+    assert [score["stream"] for score in scores["streams"]] == ["clean", "crf35"]
+    assert load_model(run).config.scale == read_config(run).model.scale == SCALE
+    assert list((run / "tensorboard").iterdir())
+    assert "steps/s" in caplog.text
+    assert "crf35" in caplog.text.splitlines()[-5]
+    assert f"{run}/weights.safetensors" in caplog.text
+
+
+def test_resuming_gives_the_same_losses_and_weights(pan_dataset: Path, tmp_path: Path) -> None:
+    straight, broken = tmp_path / "straight", tmp_path / "broken"
+    options = ["--steps", "13", "--validate-every", "4"]
+    assert run_training(pan_dataset, straight, *options) == 0
+    with pytest.raises(KilledError), dying_at_step(11):  # behind the checkpoint, 8, and a row, 10
+        run_training(pan_dataset, broken, *options)
+    assert [row["step"] for row in log_rows(broken)][-1] == "10"
+    assert run_training(pan_dataset, broken, *options, "--resume") == 0
+    assert log_rows(straight) == log_rows(broken)
+    weights = [load_model(run).state_dict() for run in (straight, broken)]
+    assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
+
+
+class KilledError(Exception):
+    """Stands for a kill."""
+
+
+@contextlib.contextmanager
+def dying_at_step(step: int) -> Iterator[None]:
+    original = train.training_step
+
+    def step_or_die(state: TrainingState, batch: Batch, learning_rate: float) -> torch.Tensor:
+        if state.step == step:
+            raise KilledError
+        return original(state, batch, learning_rate)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(train, "training_step", step_or_die)
+        yield
+
+
+def test_the_same_seed_gives_the_same_weights(pan_dataset: Path, tmp_path: Path) -> None:
+    def weights(name: str, *more: str) -> dict[str, torch.Tensor]:
+        assert run_training(pan_dataset, tmp_path / name, "--steps", "4", *more) == 0
+        return load_model(tmp_path / name).state_dict()
+
+    first, again, other = weights("a"), weights("b"), weights("c", "--seed", "1")
+    assert all(torch.equal(first[name], again[name]) for name in first)
+    assert not all(torch.equal(first[name], other[name]) for name in first)
+
+
+def test_training_beats_its_start_on_the_validation_split(
+    pan_dataset: Path, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    assert run_training(pan_dataset, run, "--steps", "40", "--learning-rate", "3e-3") == 0
+    psnr = [float(row["validation_psnr_y"]) for row in log_rows(run) if row["validation_psnr_y"]]
+    assert psnr[-1] > psnr[0] + 0.3
+
+
+def test_a_dataset_without_validation_split_trains(tmp_path: Path) -> None:
+    clip = Clip("a", "train", SampleKind.CLIP, pan_frames(3, seed=0))
+    dataset = write_dataset(tmp_path / "dataset", [clip])
+    assert run_training(dataset, tmp_path / "run", "--steps", "1") == 0
+    assert json.loads((tmp_path / "run" / VALIDATION_NAME).read_text())["streams"] == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--frames", "9"], "use --frames 5 or less"),
+        (["--crop", "100"], "use --crop 32 or less"),
+        (["--resume"], "holds no run"),
+        (["--device", "cuda"], "use --device cpu"),
+    ],
+)
+def test_mistakes_are_one_message(
+    pan_dataset: Path,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+    arguments: list[str],
+    message: str,
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert run_training(pan_dataset, tmp_path / "run", *arguments) == 2
+    assert message in caplog.text
+    assert "Traceback" not in caplog.text
+
+
+def test_a_missing_dataset_is_one_message(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    assert run_training(tmp_path / "none", tmp_path / "run") == 2
+    assert "has no manifest.json" in caplog.text
+
+
+def test_damage_found_by_a_worker_is_one_message(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    clip = Clip("a", "train", SampleKind.CLIP, pan_frames(3, seed=0))
+    dataset = write_dataset(tmp_path / "dataset", [clip])
+    shard = dataset / "data" / "train-000000.tar"
+    shard.write_bytes(shard.read_bytes()[:700])
+    assert run_training(dataset, tmp_path / "run", "--workers", "1") == 2
+    (message,) = [r.getMessage() for r in caplog.records if r.levelname == "ERROR"]
+    assert message.startswith(f"error: {shard}, sample a: ")
+    assert message.endswith("copy the dataset again")
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--steps", "0"], ["--batch-size", "-1"], ["--step", "5"], ["--workers", "-1"],
+                  ["--learning-rate", "0"], ["--learning-rate", "nan"]],
+)  # fmt: skip
+def test_impossible_options_are_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], arguments: list[str]
+) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        main([str(tmp_path), *arguments])
+    assert arguments[0] in capsys.readouterr().err
+
+
+def test_a_run_is_not_overwritten_nor_continued_as_another(
+    pan_dataset: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    run = tmp_path / "run"
+    assert run_training(pan_dataset, run, "--steps", "1") == 0
+    assert run_training(pan_dataset, run, "--steps", "1") == 2
+    assert "already holds a run" in caplog.text
+    assert run_training(pan_dataset, run, "--steps", "1", "--resume", "--seed", "5") == 2
+    assert "seed was 0, is now 5" in caplog.text
+    assert run_training(pan_dataset, run, "--steps", "3", "--resume") == 0
+    assert log_rows(run)[-1]["step"] == "3"
+    assert run_training(pan_dataset, run, "--steps", "2", "--resume") == 2
+    assert "has taken 3 steps already" in caplog.text
+    (run / VALIDATION_NAME).unlink()
+    assert run_training(pan_dataset, run, "--steps", "3", "--resume") == 2
+    assert f"{VALIDATION_NAME} is missing" in caplog.text
+    assert run_training(pan_dataset, run / LOG_NAME, "--steps", "1") == 2
+    assert "choose another folder" in caplog.text
+
+
+def test_the_learning_rate_falls_along_a_cosine() -> None:
+    assert cosine(2.0, 0, 8) == 2
+    assert cosine(2.0, 4, 8) == pytest.approx(1)
+    assert cosine(2.0, 8, 8) == pytest.approx(0)
+
+
+def test_the_loss_is_smooth_at_zero_and_nearly_l1() -> None:
+    x = torch.tensor([0.0, 0.5], requires_grad=True)
+    loss = charbonnier(x, torch.zeros(2))
+    loss.backward()
+    assert loss.item() == pytest.approx((0.001 + 0.5) / 2, abs=1e-6)
+    assert x.grad is not None and x.grad[0] == 0

@@ -1,0 +1,132 @@
+"""What a run leaves behind, written so that a kill at any moment leaves a whole file.
+
+`config.json` and `weights.safetensors` are what others load. `training_state.pt` alone is what a
+run goes on from: weights, optimizer and step in one file, so that they always belong together.
+"""
+
+import dataclasses
+import io
+import json
+import os
+import pickle
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+import torch
+from pydantic import ValidationError
+from safetensors import SafetensorError
+
+from schemas.record import Record
+from training.config import TrainConfig, UserError
+from training.model import CompressionAwareVsr, ModelConfig
+
+CONFIG_NAME = "config.json"
+WEIGHTS_NAME = "weights.safetensors"
+STATE_NAME = "training_state.pt"
+
+_DAMAGED = (
+    OSError, EOFError, RuntimeError, pickle.UnpicklingError, LookupError, TypeError, ValueError,
+)  # fmt: skip
+"""What torch raises for a file that is cut, of another network, or not a checkpoint."""
+
+
+class RunConfig(Record):
+    """Everything that decides the weights of a run: `config.json`."""
+
+    model: ModelConfig
+    """the network"""
+    training: TrainConfig
+    """how it is trained"""
+    dataset_name: str
+    """the recipe's name"""
+    manifest_sha256: str
+    """of the dataset's manifest"""
+
+
+@dataclasses.dataclass
+class TrainingState:
+    """What changes in the course of a run."""
+
+    model: CompressionAwareVsr
+    optimizer: torch.optim.Optimizer
+    step: int = 0
+    """optimizer steps taken"""
+
+
+def write_atomically(path: Path, data: bytes) -> None:
+    """Write a file that is there whole or not at all."""
+    temporary = path.with_name(f"{path.name}.part")
+    with temporary.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
+
+
+def save_checkpoint(run: Path, config: RunConfig, state: TrainingState) -> None:
+    """Write the three files of a run, over those of an earlier step."""
+    weights = {name: x.detach().cpu() for name, x in state.model.state_dict().items()}
+    resumable = {"step": state.step, "model": weights, "optimizer": state.optimizer.state_dict()}
+    buffer = io.BytesIO()
+    torch.save(resumable, buffer)
+    write_atomically(run / CONFIG_NAME, config.model_dump_json(indent=2).encode())
+    write_atomically(run / WEIGHTS_NAME, safetensors.torch.save(weights))
+    write_atomically(run / STATE_NAME, buffer.getvalue())
+
+
+def read_config(run: Path) -> RunConfig:
+    """Read what a run was asked to do.
+
+    Raises:
+        UserError: if the folder holds no run.
+    """
+    path = run / CONFIG_NAME
+    if not path.is_file():
+        raise UserError(f"{run} holds no run ({CONFIG_NAME} is missing): train one first")
+    try:
+        return RunConfig.model_validate(json.loads(path.read_bytes()))
+    except (json.JSONDecodeError, UnicodeDecodeError, ValidationError) as error:
+        raise UserError(f"{path} is not the configuration of a run: {error}") from error
+
+
+def load_model(run: Path) -> CompressionAwareVsr:
+    """The trained network of a run, in evaluation mode, on the CPU.
+
+    Raises:
+        UserError: if the folder holds no run, or its weights do not fit.
+    """
+    model = CompressionAwareVsr(read_config(run).model)
+    path = run / WEIGHTS_NAME
+    try:
+        model.load_state_dict(safetensors.torch.load_file(path))
+    except (OSError, SafetensorError, RuntimeError) as error:
+        raise _not_loadable(path, error) from error
+    return model.eval()
+
+
+def restore_state(run: Path, state: TrainingState) -> None:
+    """Put a state where a run's checkpoint was.
+
+    Raises:
+        UserError: if there is no checkpoint, or it is damaged, of another network, or holds
+            anything but tensors and plain values.
+    """
+    path = run / STATE_NAME
+    if not path.is_file():
+        raise UserError(f"{path} is missing, there is nothing to resume: leave --resume out")
+    try:
+        stored: Any = torch.load(path, map_location="cpu", weights_only=True)
+        state.model.load_state_dict(stored["model"])
+        state.optimizer.load_state_dict(stored["optimizer"])
+        state.step = int(stored["step"])
+    except _DAMAGED as error:
+        raise _not_loadable(path, error) from error
+
+
+def _not_loadable(path: Path, error: Exception) -> UserError:
+    cause = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    return UserError(
+        f"{path} cannot be loaded ({cause}): restore the file from a copy, or train with another "
+        "--run"
+    )

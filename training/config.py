@@ -1,0 +1,35 @@
+"""What decides a run's outcome, as frozen values, and the error of a user who asked too much."""
+
+from typing import Annotated
+
+from pydantic import Field
+
+from schemas.record import Record
+
+Count = Annotated[int, Field(ge=1)]
+
+
+class UserError(ValueError):
+    """Something asked for cannot be done; the message says what, why, and what to do."""
+
+
+class StreamSettings(Record):
+    """How samples become batches."""
+
+    frames: Count = 5
+    """T, frames of a window"""
+    crop: Count = 48
+    """side of the square LR crop, pixels"""
+    batch_size: Count = 2
+    """samples in a batch"""
+    seed: int = 0
+    """of the order of samples, of windows, crops and flips, and of the initial weights"""
+
+
+class TrainConfig(StreamSettings):
+    """What decides the weights, apart from dataset and model."""
+
+    steps: Count = 1000
+    """optimizer steps"""
+    learning_rate: Annotated[float, Field(gt=0)] = 1e-3
+    """of the first step; falls to 0 along a cosine"""

@@ -1,0 +1,195 @@
+"""How well a network restores the validation split, against bicubic interpolation.
+
+The protocol of CAVSR's tables: outputs clamped and rounded to 8 bits, no border left out, PSNR
+with peak 255 on RGB and on the unrounded Y of BT.601, mean over the frames of a clip, then over
+clips.
+
+Shapes: N pictures, C channels, H and W rows and columns.
+"""
+
+import dataclasses
+import math
+from collections import defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from schemas.manifest import read_manifest
+from schemas.record import Record
+from training.batch import Batch, collate
+from training.samples import Cut, Entry, read_entries, read_window
+
+MAX_CLIPS = 8
+"""Samples of the split that are measured, evenly spaced among the sorted keys."""
+MAX_FRAMES = 8
+"""Frames of each, from its first."""
+
+_PEAK = 255
+_MAX_PSNR_DB = 100
+_BICUBIC_PAD_PIXELS = 16
+
+
+class StreamScore(Record):
+    """How one LR stream is restored; PSNR in dB, higher is better."""
+
+    stream: str
+    """name of the LR stream"""
+    clips: int
+    """samples measured"""
+    frames: int
+    """frames measured"""
+    model_psnr_rgb: float
+    """of the network, over all three channels"""
+    model_psnr_y: float
+    """of the network, on BT.601 luma"""
+    bicubic_psnr_rgb: float
+    """of bicubic interpolation, over all three channels"""
+    bicubic_psnr_y: float
+    """of bicubic interpolation, on BT.601 luma"""
+
+
+@dataclasses.dataclass(frozen=True)
+class ValidationSet:
+    """The part of a dataset's validation split that is measured."""
+
+    dataset: Path
+    entries: Sequence[Entry]
+    num_streams: int
+
+
+def read_validation_set(dataset: Path) -> ValidationSet:
+    """Choose what to measure; empty where the dataset has no validation split."""
+    manifest = read_manifest(dataset)
+    entries = read_entries(dataset, manifest, "validation")
+    every = math.ceil(len(entries) / MAX_CLIPS) or 1
+    return ValidationSet(dataset, entries[::every], len(manifest.streams))
+
+
+def super_resolve(model: nn.Module, batch: Batch) -> Tensor:
+    """Run a network on a batch, in bfloat16 where the device is a GPU.
+
+    Returns:
+        (N, T, 3, scale * h, scale * w) float32 RGB, not clamped.
+    """
+    device = batch.lr.device.type
+    with torch.autocast(device, torch.bfloat16, enabled=device == "cuda"):
+        return model(batch.lr, batch.frame_type, batch.flow_previous, batch.flow_next)
+
+
+def validate(model: nn.Module, chosen: ValidationSet, device: torch.device) -> list[StreamScore]:
+    """Measure a network on every stream of the chosen samples, whole pictures.
+
+    Returns:
+        One score per stream, in the recipe's order.
+    """
+    psnrs = defaultdict[str, list[Tensor]](list)
+    model.eval()
+    with torch.inference_mode():
+        for stream in range(chosen.num_streams):
+            for entry in chosen.entries:
+                batch = _whole_pictures(chosen.dataset, entry, stream).to(device)
+                psnrs[batch.stream_names[0]].append(_measure(model, batch))
+    model.train()
+    return [_score(name, clips) for name, clips in psnrs.items()]
+
+
+def _whole_pictures(dataset: Path, entry: Entry, stream: int) -> Batch:
+    cut = Cut(
+        stream=stream,
+        start=0,
+        count=min(MAX_FRAMES, entry.num_frames),
+        top=0,
+        left=0,
+        height=entry.lr_height,
+        width=entry.lr_width,
+    )
+    return collate([read_window(dataset, entry, cut)])
+
+
+def _measure(model: nn.Module, batch: Batch) -> Tensor:
+    """(frames, 4) float64 dB: model RGB, model Y, bicubic RGB, bicubic Y."""
+    lr_NCHW, hr_NCHW = batch.lr.flatten(0, 1), batch.hr.flatten(0, 1)
+    target = to_8_bits(hr_NCHW)
+    restored = super_resolve(model, batch).flatten(0, 1)
+    baseline = bicubic(lr_NCHW, hr_NCHW.shape[-1] / lr_NCHW.shape[-1])
+    pictures = [to_8_bits(restored), to_8_bits(baseline)]
+    columns = [f(x, target) for x in pictures for f in (psnr_rgb, psnr_y)]
+    return torch.stack(columns, 1).cpu()
+
+
+def _score(stream: str, clips: list[Tensor]) -> StreamScore:
+    means = torch.stack([clip.mean(0) for clip in clips]).mean(0).tolist()
+    return StreamScore(
+        stream=stream,
+        clips=len(clips),
+        frames=sum(len(clip) for clip in clips),
+        model_psnr_rgb=means[0],
+        model_psnr_y=means[1],
+        bicubic_psnr_rgb=means[2],
+        bicubic_psnr_y=means[3],
+    )
+
+
+def to_8_bits(x: Tensor) -> Tensor:
+    """[0, 1] to what a picture file would hold: clamped and rounded, float64 in [0, 255]."""
+    return (x.double() * _PEAK).round().clamp(0, _PEAK)
+
+
+def luma(rgb_NCHW: Tensor) -> Tensor:
+    """Y of BT.601 in limited range: 16 + (65.481 R + 128.553 G + 24.966 B) / 255, not rounded.
+
+    Args:
+        rgb_NCHW: in [0, 255].
+
+    Returns:
+        (N, 1, H, W) in [16, 235].
+    """
+    weights = torch.tensor([65.481, 128.553, 24.966], dtype=rgb_NCHW.dtype, device=rgb_NCHW.device)
+    return 16 + (rgb_NCHW * (weights / _PEAK)[:, None, None]).sum(1, keepdim=True)
+
+
+def psnr_rgb(x_NCHW: Tensor, target_NCHW: Tensor) -> Tensor:
+    """Peak signal-to-noise ratio of each picture over all channels.
+
+    Args:
+        x_NCHW: in [0, 255].
+        target_NCHW: in [0, 255].
+
+    Returns:
+        (N,) dB; 100 where the pictures are equal, so that means stay finite.
+    """
+    mean_square = (x_NCHW - target_NCHW).square().mean((1, 2, 3))
+    return (10 * torch.log10(_PEAK**2 / mean_square)).clamp(max=_MAX_PSNR_DB)
+
+
+def psnr_y(x_NCHW: Tensor, target_NCHW: Tensor) -> Tensor:
+    """`psnr_rgb` of the luma of two RGB pictures."""
+    return psnr_rgb(luma(x_NCHW), luma(target_NCHW))
+
+
+def bicubic(x_NCHW: Tensor, factor: float) -> Tensor:
+    """Resize as MATLAB's imresize does: bicubic with a = -0.5, antialiased when shrinking.
+
+    Args:
+        x_NCHW: floating point.
+        factor: size after, divided by size before; `16 * factor` must be whole.
+
+    Returns:
+        (N, C, H * factor, W * factor), not clamped.
+    """
+    # torch drops taps beyond the border, MATLAB mirrors the picture with its edge repeated.
+    padded = x_NCHW
+    for axis in (-2, -1):
+        padded = padded.index_select(axis, _mirrored(x_NCHW.shape[axis]).to(x_NCHW.device))
+    resized = F.interpolate(padded, scale_factor=factor, mode="bicubic", antialias=True)
+    edge = round(_BICUBIC_PAD_PIXELS * factor)
+    return resized[..., edge:-edge, edge:-edge]
+
+
+def _mirrored(size: int) -> Tensor:
+    """Indices ... 1 0 | 0 1 ... size-1 | size-1 size-2 ..., with the pad on both sides."""
+    index = torch.arange(-_BICUBIC_PAD_PIXELS, size + _BICUBIC_PAD_PIXELS) % (2 * size)
+    return torch.minimum(index, 2 * size - 1 - index)

@@ -1,0 +1,157 @@
+"""What a run tells while it goes on and when it ends: log.csv, TensorBoard, lines, a table."""
+
+import csv
+import json
+import logging
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Self
+
+from torch.utils.tensorboard import SummaryWriter
+from tqdm import tqdm
+
+from training.checkpoint import WEIGHTS_NAME, write_atomically
+from training.config import UserError
+from training.evaluation import MAX_CLIPS, MAX_FRAMES, StreamScore
+
+LOG_NAME = "log.csv"
+VALIDATION_NAME = "validation.json"
+TENSORBOARD_NAME = "tensorboard"
+LOG_EVERY_STEPS = 10
+
+_COLUMNS = [
+    "step",
+    "loss",
+    "psnr_rgb",
+    "learning_rate",
+    "seconds",
+    "validation_psnr_rgb",
+    "validation_psnr_y",
+]
+
+logger = logging.getLogger(__name__)
+
+
+class RunLog:
+    """Writes a run's curves and shows its progress; a context manager.
+
+    Args:
+        run: the run's folder.
+        steps: how many there will be.
+        start: steps already taken; rows of later ones, left by a killed run, are dropped.
+    """
+
+    def __init__(self, run: Path, steps: int, start: int) -> None:
+        rows = _rows_until(run / LOG_NAME, start)
+        # buffering=1: each row is in the file as soon as it is complete.
+        self._file = (run / LOG_NAME).open("w", newline="", buffering=1)
+        self._csv = csv.DictWriter(self._file, _COLUMNS)
+        self._csv.writeheader()
+        self._csv.writerows(rows)
+        self._board = SummaryWriter(str(run / TENSORBOARD_NAME), purge_step=start + 1)
+        self._plain = not sys.stderr.isatty()
+        self._bar = tqdm(total=steps, initial=start, unit="step", disable=self._plain)
+        self._steps = steps
+        self._began = self._row_began = time.monotonic()
+        self._row_step = start
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.close()
+        self._board.close()
+        self._file.close()
+
+    def training(self, step: int, loss: float, psnr_rgb: float, learning_rate: float) -> None:
+        """Add the means since the last row."""
+        now = time.monotonic()
+        values = {"loss": loss, "psnr_rgb": psnr_rgb, "learning_rate": learning_rate}
+        self._csv.writerow({"step": step, **values, "seconds": round(now - self._began, 3)})
+        for name, value in values.items():
+            self._board.add_scalar(f"training/{name}", value, step)
+        self._bar.update(step - self._bar.n)
+        self._bar.set_postfix(loss=f"{loss:.4f}", psnr=f"{psnr_rgb:.2f} dB", refresh=False)
+        if self._plain:
+            rate = (step - self._row_step) / (now - self._row_began)
+            progress = f"step {step}/{self._steps}  loss {loss:.5f}  PSNR {psnr_rgb:.2f} dB"
+            logger.info("%s  %.2f steps/s", progress, rate)
+        self._row_step, self._row_began = step, now
+
+    def validation(self, step: int, scores: Sequence[StreamScore]) -> None:
+        """Add a validation: the mean over streams to log.csv, each stream to TensorBoard."""
+        self._row_began = time.monotonic()  # steps/s leaves validation out
+        if not scores:
+            return
+        rgb = sum(score.model_psnr_rgb for score in scores) / len(scores)
+        y = sum(score.model_psnr_y for score in scores) / len(scores)
+        self._csv.writerow({"step": step, "validation_psnr_rgb": rgb, "validation_psnr_y": y})
+        for score in scores:
+            name = f"validation/{score.stream}"
+            self._board.add_scalar(f"{name}/psnr_rgb", score.model_psnr_rgb, step)
+            self._board.add_scalar(f"{name}/psnr_y", score.model_psnr_y, step)
+        logger.info("step %d  validation PSNR %.2f dB RGB, %.2f dB Y", step, rgb, y)
+
+
+def _rows_until(path: Path, step: int) -> list[dict[str, str]]:
+    if not path.is_file():
+        return []
+    with path.open(newline="") as file:
+        return [row for row in csv.DictReader(file) if int(row["step"]) <= step]
+
+
+def write_scores(run: Path, step: int, scores: Sequence[StreamScore]) -> None:
+    """Write the last validation to `validation.json`."""
+    fields = {"step": step, "streams": [score.model_dump() for score in scores]}
+    write_atomically(run / VALIDATION_NAME, json.dumps(fields, indent=2).encode())
+
+
+def read_scores(run: Path) -> list[StreamScore]:
+    """Read the last validation of a run back.
+
+    Raises:
+        UserError: if it is missing.
+    """
+    path = run / VALIDATION_NAME
+    if not path.is_file():
+        raise UserError(f"{path} is missing: restore it from a copy, or train with another --run")
+    fields = json.loads(path.read_bytes())
+    return [StreamScore.model_validate(score) for score in fields["streams"]]
+
+
+def score_table(scores: Sequence[StreamScore]) -> str:
+    """Scores as a table for a person; PSNR in dB."""
+    if not scores:
+        return "The dataset has no validation split, so that nothing was validated."
+    width = max(len("stream"), *(len(score.stream) for score in scores))
+    pair = f"{'bicubic':>8} {'model':>8} {'gain':>6}"
+    lines = [
+        f"Validation PSNR in dB; {scores[0].clips} clips a stream (at most {MAX_CLIPS}), "
+        f"at most {MAX_FRAMES} frames each",
+        f"{'':{width}}   {'RGB':^24}   {'Y':^24}",
+        f"{'stream':{width}}   {pair}   {pair}",
+    ]
+    return "\n".join(lines + [_score_line(score, width) for score in scores])
+
+
+def _score_line(score: StreamScore, width: int) -> str:
+    rgb = _score_cells(score.bicubic_psnr_rgb, score.model_psnr_rgb)
+    y = _score_cells(score.bicubic_psnr_y, score.model_psnr_y)
+    return f"{score.stream:{width}}   {rgb}   {y}"
+
+
+def _score_cells(bicubic: float, model: float) -> str:
+    return f"{bicubic:8.2f} {model:8.2f} {model - bicubic:+6.2f}"
+
+
+def where_to_look(run: Path) -> str:
+    """The files of a run and what each is for."""
+    return "\n".join(
+        [
+            f"weights   {run / WEIGHTS_NAME}  (training.checkpoint.load_model)",
+            f"scores    {run / VALIDATION_NAME}  (per stream; the gain over bicubic should grow)",
+            f"curves    {run / LOG_NAME}, or: tensorboard --logdir {run / TENSORBOARD_NAME}",
+        ]
+    )

@@ -1,0 +1,182 @@
+"""Random access: one window of one sample, by the byte ranges of the dataset's index."""
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+
+from schemas.manifest import DatasetError, Manifest
+from schemas.record import Status, check_schema_version
+from schemas.sample import (
+    HR_MEMBER,
+    JSON_MEMBER,
+    Frame,
+    Member,
+    Sample,
+    SampleKind,
+    SampleRow,
+    Stream,
+    lr_member,
+    mv_member,
+)
+from schemas.shard import ShardError, read_member
+from schemas.tables import read_columns
+from training.batch import Window
+from transforms.decode import decode_hr, decode_lr
+from transforms.motion import Flow, dense_flow, read_blocks
+
+_COLUMNS = [
+    "key", "kind", "status", "num_frames", "scale", "hr_height", "hr_width", "shard", "members",
+]  # fmt: skip
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Entry:
+    """What must be known of a sample before it is read; from table `samples`."""
+
+    key: str
+    kind: SampleKind
+    num_frames: int
+    lr_height: int
+    """rows of every LR stream, pixels"""
+    lr_width: int
+    """columns of every LR stream, pixels"""
+    shard: str
+    """stem of the shard's files"""
+    members: Mapping[str, Member]
+    """byte ranges by extension"""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Cut:
+    """Which part of a sample to read."""
+
+    stream: int
+    """the LR stream, 0-based"""
+    start: int
+    """first frame, 0-based"""
+    count: int
+    """T, frames"""
+    top: int
+    """first row, LR pixels"""
+    left: int
+    """first column, LR pixels"""
+    height: int
+    """rows, LR pixels"""
+    width: int
+    """columns, LR pixels"""
+
+
+def read_entries(dataset: Path, manifest: Manifest, split: str) -> list[Entry]:
+    """The samples of a split, sorted by key.
+
+    Raises:
+        DatasetError: if a table that the manifest names is missing.
+    """
+    shards = [shard.shard for shard in manifest.shards if shard.split == split]
+    entries = [entry for shard in shards for entry in _shard_entries(dataset, shard)]
+    return sorted(entries, key=lambda entry: entry.key)
+
+
+def _shard_entries(dataset: Path, shard: str) -> list[Entry]:
+    path = dataset / "index" / "samples" / f"{shard}.parquet"
+    if not path.is_file():
+        raise DatasetError(f"{path} is missing, but the manifest names it: copy the dataset again")
+    rows = read_columns(str(path), SampleRow, _COLUMNS).to_pylist()
+    return [_entry(row) for row in rows if row["status"] == Status.OK]
+
+
+def _entry(row: dict) -> Entry:
+    return Entry(
+        key=row["key"],
+        kind=SampleKind(row["kind"]),
+        num_frames=row["num_frames"],
+        lr_height=row["hr_height"] // row["scale"],
+        lr_width=row["hr_width"] // row["scale"],
+        shard=row["shard"],
+        members={member["name"]: Member.model_validate(member) for member in row["members"]},
+    )
+
+
+def read_window(dataset: Path, entry: Entry, cut: Cut) -> Window:
+    """Read and decode a part of a sample.
+
+    Args:
+        dataset: the dataset's folder.
+        entry: the sample.
+        cut: the part; inside the sample.
+
+    Raises:
+        DatasetError: if the shard is missing or not what the index says.
+        SchemaVersionError: if an incompatible release wrote the sample.
+        CodecError: if a bitstream does not decode.
+    """
+    path = dataset / "data" / f"{entry.shard}.tar"
+    if not path.is_file():
+        raise DatasetError(f"{path} is missing, but the manifest names it: copy the dataset again")
+    with path.open("rb") as file:
+        try:
+            return _read_window(file, entry, cut)
+        except ShardError as error:
+            cure = "the file is damaged, copy the dataset again"
+            raise DatasetError(f"{path}, sample {entry.key}: {error}: {cure}") from error
+
+
+def _read_window(file: BinaryIO, entry: Entry, cut: Cut) -> Window:
+    sample = _parse_sample(read_member(file, entry.members[JSON_MEMBER]))
+    stream = sample.streams[cut.stream]
+    frames = stream.frames[cut.start : cut.start + cut.count]
+    lr_bytes = read_member(file, entry.members[lr_member(cut.stream)])
+    return Window(
+        key=sample.key,
+        stream_name=stream.name,
+        kind=sample.kind,
+        lr=_crop(decode_lr(stream, lr_bytes, cut.start, cut.count), cut),
+        hr=_read_hr(file, entry, sample, cut),
+        flow=_read_flow(file, entry, stream, cut),
+        frame_type=np.array([frame.frame_type.index for frame in frames], np.int64),
+        qp=_mean_qp(frames),
+    )
+
+
+def _parse_sample(data: bytes) -> Sample:
+    fields = json.loads(data)
+    # The version first: fields of another version would fail for a reason that misleads.
+    check_schema_version(fields["schema_version"], f"sample {fields['key']}")
+    return Sample.model_validate(fields)
+
+
+def _crop(x: np.ndarray, cut: Cut) -> np.ndarray:
+    return x[:, cut.top : cut.top + cut.height, cut.left : cut.left + cut.width]
+
+
+def _read_hr(file: BinaryIO, entry: Entry, sample: Sample, cut: Cut) -> np.ndarray:
+    member = read_member(file, entry.members[HR_MEMBER])
+    scale = sample.scale
+    return decode_hr(
+        sample,
+        member,
+        start=cut.start,
+        count=cut.count,
+        top=scale * cut.top,
+        left=scale * cut.left,
+        height=scale * cut.height,
+        width=scale * cut.width,
+    )
+
+
+def _read_flow(file: BinaryIO, entry: Entry, stream: Stream, cut: Cut) -> Flow:
+    if entry.kind is SampleKind.PSEUDO_VIDEO:
+        # The codec found matches between unrelated pictures; they are no motion.
+        vectors = np.zeros((cut.count, cut.height, cut.width, 2), np.float32)
+        return Flow(previous=vectors, next=vectors, valid=np.zeros(vectors.shape[:3], np.uint8))
+    blocks = read_blocks(read_member(file, entry.members[mv_member(cut.stream)]))
+    flow = dense_flow(blocks, stream, entry.lr_height, entry.lr_width, cut.start, cut.count)
+    return Flow(*(_crop(x, cut) for x in flow))
+
+
+def _mean_qp(frames: list[Frame]) -> np.ndarray:
+    return np.array([frame.qp_mean for frame in frames], np.float32)
