@@ -15,8 +15,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 
 from pipelines.errors import UserError
-
-SPLITS = ("train", "validation")
+from schemas.source import SPLITS
 
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 _NUMBERED = re.compile(r"(?P<prefix>.*?)(?P<number>\d+)")

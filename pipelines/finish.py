@@ -31,7 +31,11 @@ def finish_dataset(job: Job, shards: Sequence[Shard]) -> int:
     with staged(layout) as folder:
         write_table(str(folder / "shards"), Shard, shards)
         publish(folder / "shards", layout.shards)
-    tables = {layout.plan: PlannedSample, layout.sources: Source, layout.shards: Shard}
+    tables: dict[Path, type[Record]] = {
+        layout.plan: PlannedSample,
+        layout.sources: Source,
+        layout.shards: Shard,
+    }
     splits: Counter[str] = Counter()
     for shard in shards:
         splits[shard.split] += shard.num_samples
@@ -60,7 +64,7 @@ def _describe_table(job: Job, path: Path, record: type[Record]) -> DataFile:
 
 def _count_failures(job: Job, shards: Sequence[Shard]) -> Counter[str]:
     layout = job.layout
-    tables = [(layout.sources, Source)]
+    tables: list[tuple[Path, type[Record]]] = [(layout.sources, Source)]
     tables += [(layout.table("samples", shard.shard), SampleRow) for shard in shards]
     reasons: Counter[str] = Counter()
     for path, record in tables:

@@ -70,7 +70,7 @@ def describe_environment(recipe: Recipe) -> Environment:
         for stage in stream.stages:
             if isinstance(stage, CodecStage):
                 codecs |= {encoder.codec for encoder in stage.encoders}
-    builds = {codec: encoder_build(codec) for codec in sorted(codecs)}
+    builds: dict[str, str] = {codec: encoder_build(codec) for codec in sorted(codecs)}
     return Environment(libraries=library_versions(), encoders=builds)
 
 

@@ -3,7 +3,7 @@
 import argparse
 import difflib
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from apache_beam.options.pipeline_options import PipelineOptions, StandardOptions, TypeOptions
 
@@ -101,7 +101,7 @@ def parse_options(arguments: Sequence[str] | None = None) -> Options:
 
 def _check_others(others: Sequence[str]) -> None:
     """Refuse what neither we nor Beam know; a runner of its own may know more."""
-    known = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    known: Any = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     for group in PipelineOptions.__subclasses__():
         group._add_argparse_args(known)
     parsed, unknown = known.parse_known_args(others)

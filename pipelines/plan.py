@@ -18,10 +18,9 @@ from schemas.plan import PlannedSample, Span
 from schemas.recipe import Recipe
 from schemas.record import Status
 from schemas.sample import SampleKind
-from schemas.source import Source, SourceKind
+from schemas.source import TRAIN, VALIDATION, Source, SourceKind
 from transforms.draw import hr_size, patch_size
 
-TRAIN, VALIDATION = "train", "validation"
 _KEY_DIGITS = 20  # hexadecimal; 12 would collide in large datasets
 _HR_BYTES_PER_PIXEL = 1.0  # lossless WebP of photographs and video, measured: 0.3 to 1.1
 _LR_BYTES_PER_PIXEL = 0.5  # streams and their vectors
@@ -141,9 +140,9 @@ def _splits(
     for group, wanted in named.items():
         if len(wanted) > 1:
             raise UserError(
-                f"the source list puts the group {group!r} into both {' and '.join(sorted(wanted))}:"
-                " sources of one group (equal content, stereo pairs, one clip in two formats) must"
-                " share a split"
+                f"the source list puts the group {group!r} into two splits, "
+                f"{' and '.join(sorted(wanted))}: sources of one group (equal content, stereo "
+                "pairs, one clip in two formats) must share a split"
             )
     return {
         group: next(iter(wanted), _split_by_hash(group, recipe.validation_fraction))

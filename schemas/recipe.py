@@ -374,6 +374,5 @@ def _explain(problem: Any) -> str:
 
 
 def _all_keys() -> list[str]:
-    models = [Recipe, HrSettings, ClipSettings, PseudoVideoSettings, StreamSettings, Range, Scaling]
-    stages = [BlurStage, ResizeStage, NoiseStage, JpegStage, DownscaleStage, CodecStage]
-    return [key for model in [*models, *stages, EncoderSettings] for key in model.model_fields]
+    records = [value for value in globals().values() if isinstance(value, type(Record))]
+    return [key for record in records for key in record.model_fields]

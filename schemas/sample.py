@@ -11,7 +11,7 @@ from schemas.record import SCHEMA_VERSION, UNKNOWN, Outcome, Record
 
 
 class FrameType(StrEnum):
-    """How a frame was coded. Members are listed in the order of their `index`."""
+    """How a frame was coded. Members are listed in the order of their `code`."""
 
     I = "I"  # noqa: E741 - the codec's own name
     """Intra: predicted from itself alone."""
@@ -21,9 +21,9 @@ class FrameType(StrEnum):
     """Predicted from up to two references a block, past and future."""
 
     @property
-    def index(self) -> int:
+    def code(self) -> int:
         """The number that stands for this type in tensors: I 0, P 1, B 2."""
-        return tuple(FrameType).index(self)
+        return list(FrameType).index(self)
 
 
 class SampleKind(StrEnum):

@@ -10,7 +10,7 @@ import re
 import tarfile
 import zlib
 from collections.abc import Iterator, Mapping
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from schemas.sample import JSON_MEMBER, Member, Sample, member_names
 
@@ -31,7 +31,8 @@ class ShardWriter:
 
     def __init__(self, file: BinaryIO) -> None:
         self._sink = _HashingSink(file)
-        self._tar = tarfile.open(fileobj=self._sink, mode="w", format=tarfile.USTAR_FORMAT)  # type: ignore[call-overload]
+        sink: Any = self._sink  # a part of a file is enough
+        self._tar = tarfile.TarFile(fileobj=sink, mode="w", format=tarfile.USTAR_FORMAT)
 
     def add(self, sample: Sample, members: Mapping[str, bytes]) -> list[Member]:
         """Append one sample.
@@ -140,7 +141,7 @@ def iter_samples(file: BinaryIO) -> Iterator[tuple[str, dict[str, bytes]]]:
 
 def _check_end_of_archive(file: BinaryIO, offset: int) -> None:
     # tarfile takes a file cut at a member's border for a whole one; the two zero blocks at the
-    # end tell. `offset` lies behind the first of them, or at the end of a file that has none.
-    file.seek(max(0, offset - tarfile.BLOCKSIZE))
+    # end, which begin at `offset`, tell.
+    file.seek(offset)
     if file.read(2 * tarfile.BLOCKSIZE) != bytes(2 * tarfile.BLOCKSIZE):
         raise ShardError("the tar has no end-of-archive blocks: it is cut short")

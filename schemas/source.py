@@ -4,6 +4,10 @@ from enum import StrEnum
 
 from schemas.record import UNKNOWN, Outcome
 
+TRAIN, VALIDATION = "train", "validation"
+SPLITS = (TRAIN, VALIDATION)
+"""The sides of the split. All that belongs together lies on one of them."""
+
 
 class SourceKind(StrEnum):
     """What the content is."""

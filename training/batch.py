@@ -31,7 +31,7 @@ class Window:
     flow: Flow
     """the codec's motion over the crop, (T, h, w, ...); all unknown in a pseudo-video"""
     frame_type: np.ndarray
-    """(T,) int64, `FrameType.index`"""
+    """(T,) int64, `FrameType.code`"""
     qp: np.ndarray
     """(T,) float32, mean quantiser in the codec's own scale, -1 where it is not known"""
 
@@ -56,7 +56,7 @@ class Batch:
     """(N, T, h, w) uint8: 1 where `flow_previous` is known, plus 2 where `flow_next` is; the
     first and the last frame may point out of the window"""
     frame_type: Tensor
-    """(N, T) int64, `FrameType.index`: I 0, P 1, B 2"""
+    """(N, T) int64, `FrameType.code`: I 0, P 1, B 2"""
     qp: Tensor
     """(N, T) float32, mean quantiser in the codec's own scale, -1 where it is not known"""
 

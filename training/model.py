@@ -71,7 +71,7 @@ class CompressionAwareVsr(nn.Module):
 
         Args:
             lr_BTCHW: (B, T, 3, H, W) float32 RGB in [0, 1].
-            frame_type_BT: int64 `FrameType.index`; None where it is not known.
+            frame_type_BT: int64 `FrameType.code`; None where it is not known.
             flow_previous_BT2HW: float32 (x, y) LR pixels, I_t(p) ~ I_{t-1}(p + flow_t(p));
                 None, or zeros, where it is not known.
             flow_next_BT2HW: the same into t + 1.
@@ -125,7 +125,7 @@ class CompressionAwareVsr(nn.Module):
 def _b_frames(frame_type_BT: Tensor | None, lr_BTCHW: Tensor) -> Tensor:
     if frame_type_BT is None:
         return torch.zeros(lr_BTCHW.shape[:2], dtype=torch.bool, device=lr_BTCHW.device)
-    return frame_type_BT == FrameType.B.index
+    return frame_type_BT == FrameType.B.code
 
 
 def _or_zeros(flow_BT2HW: Tensor | None, lr_BTCHW: Tensor) -> Tensor:

@@ -137,7 +137,7 @@ def _read_window(file: BinaryIO, entry: Entry, cut: Cut) -> Window:
         lr=_crop(decode_lr(stream, lr_bytes, cut.start, cut.count), cut),
         hr=_read_hr(file, entry, sample, cut),
         flow=_read_flow(file, entry, stream, cut),
-        frame_type=np.array([frame.frame_type.index for frame in frames], np.int64),
+        frame_type=np.array([frame.frame_type.code for frame in frames], np.int64),
         qp=_mean_qp(frames),
     )
 

@@ -22,6 +22,7 @@ from transforms.codec import (
     coded_size,
     decode_with_side_data,
     encode,
+    side_data_of,
 )
 from transforms.color import rgb_to_yuv
 
@@ -50,8 +51,8 @@ def packet_positions(nut: bytes, packets: Sequence[Packet]) -> list[int]:
     Raises:
         CodecError: if the file does not hold exactly these packets.
     """
-    positions = []
-    with av.open(io.BytesIO(nut), format="nut") as container:
+    positions: list[int] = []
+    with av.open(io.BytesIO(nut), "r", format="nut") as container:
         found = [packet for packet in container.demux(video=0) if packet.size]
         for packet, expected in zip(found, packets, strict=True):
             position = nut.find(expected.data, packet.pos)
@@ -111,7 +112,7 @@ def quantiser_map(frame: av.VideoFrame) -> np.ndarray | None:
         (ceil(h/16), ceil(w/16)) float32 in the codec's own scale (QP 0-51 of H.264, quantiser
         scale 1-31 of the MPEG codecs), or None where the codec does not tell.
     """
-    side_data = frame.side_data.get(Type.VIDEO_ENC_PARAMS)
+    side_data = side_data_of(frame, Type.VIDEO_ENC_PARAMS)
     if side_data is None or not side_data.nb_blocks:
         return None
     raw = np.frombuffer(side_data, np.uint8)
@@ -130,7 +131,7 @@ def encoder_settings(frame: av.VideoFrame) -> tuple[str, dict[str, str]] | None:
     Returns:
         (build, settings by name), or None where there is no such message.
     """
-    message = frame.side_data.get(Type.SEI_UNREGISTERED)
+    message = side_data_of(frame, Type.SEI_UNREGISTERED)
     if message is None:
         return None
     text = bytes(message)[_SEI_UUID_BYTES:].decode("latin1").rstrip("\0")
@@ -204,7 +205,7 @@ def encoder_message(frame: av.VideoFrame) -> tuple[str, dict[str, str]] | None:
     Returns:
         (build, settings by name), or None where there is no such message.
     """
-    message = frame.side_data.get(Type.SEI_UNREGISTERED)
+    message = side_data_of(frame, Type.SEI_UNREGISTERED)
     if message is None:
         return None
     text = bytes(message)[_SEI_UUID_BYTES:].decode("latin1").rstrip("\0")

@@ -8,9 +8,11 @@ import dataclasses
 import struct
 from collections.abc import Iterable, Sequence
 from fractions import Fraction
+from typing import Any
 
 import av
 import numpy as np
+from av.sidedata.sidedata import Type
 from av.video.frame import PictureType
 
 from schemas.draw import Codec, CodecDraw
@@ -183,7 +185,7 @@ def _run_encoder(
     return [_packet(packet) for packet in packets]
 
 
-def _packet(packet: av.Packet) -> Packet:
+def _packet(packet: "av.Packet[Any]") -> Packet:
     if packet.pts is None or packet.dts is None:
         raise CodecError("encoder_failed", "a packet has no time stamp")
     return Packet(
@@ -195,7 +197,7 @@ def _packet(packet: av.Packet) -> Packet:
     )
 
 
-def _encoder_qp(packet: av.Packet) -> float:
+def _encoder_qp(packet: "av.Packet[Any]") -> float:
     if not packet.has_sidedata("quality_stats"):
         return float(UNKNOWN)
     (quality,) = struct.unpack_from("<I", bytes(packet.get_sidedata("quality_stats")))
@@ -236,7 +238,13 @@ def decode(
         raise CodecError("decoder_failed", f"{codec}: {error}") from error
 
 
-def _padded_packet(data: bytes, pts: int) -> av.Packet:
+def side_data_of(frame: av.VideoFrame, kind: Type) -> Any:
+    """A frame's side data of one kind; None where it has none."""
+    container: Any = frame.side_data
+    return container.get(kind)
+
+
+def _padded_packet(data: bytes, pts: int) -> "av.Packet[Any]":
     # av.Packet(data) wraps memory without the zero padding that decoders read into.
     packet = av.Packet(len(data))
     packet.update(data)

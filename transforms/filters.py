@@ -84,8 +84,9 @@ def jpeg(image: np.ndarray, draw: JpegDraw, frame: int) -> np.ndarray:
         cv2.IMWRITE_JPEG_SAMPLING_FACTOR_420,
     ]
     _, data = cv2.imencode(".jpg", bgr, settings)
-    decoded = cv2.cvtColor(cv2.imdecode(data, cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
-    return to_float(decoded)
+    decoded = cv2.imdecode(data, cv2.IMREAD_COLOR)
+    assert decoded is not None  # OpenCV has just encoded it
+    return to_float(cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB))
 
 
 def luma_std(image: np.ndarray) -> float:

@@ -7,7 +7,7 @@ distance follows from the frame types; for H.264 it is found photometrically, bl
 
 import io
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import av
 import numpy as np
@@ -15,6 +15,7 @@ from av.sidedata.sidedata import Type
 
 from schemas.motion import MOTION_DTYPE, MV_UNITS_PER_PIXEL
 from schemas.sample import Frame, FrameType, StreamFields
+from transforms.codec import side_data_of
 
 _MAX_PAST, _MAX_FUTURE = 8, 5  # farthest references tried, frames
 _DISTANCE_PENALTY = 0.02  # levels a frame: prefers the nearer of references that fit alike
@@ -49,8 +50,8 @@ def extract_blocks(
 
 def _exported_blocks(index: int, frame: av.VideoFrame) -> np.ndarray:
     """A frame's blocks; of the reference distance only the sign is right yet."""
-    side_data = frame.side_data.get(Type.MOTION_VECTORS)
-    exported = np.empty(0) if side_data is None else side_data.to_ndarray()
+    side_data = side_data_of(frame, Type.MOTION_VECTORS)
+    exported: Any = np.empty(0) if side_data is None else side_data.to_ndarray()
     blocks = np.zeros(len(exported), MOTION_DTYPE)
     if not len(exported):
         return blocks
@@ -79,7 +80,7 @@ def _may_be_direct(blocks: np.ndarray, records: Sequence[Frame]) -> np.ndarray:
 def _luma(frame: av.VideoFrame) -> np.ndarray:
     # The first plane is luma, or green where frames are stored as RGB.
     plane = frame.planes[0]
-    rows = np.frombuffer(plane, np.uint8).reshape(plane.height, plane.line_size)
+    rows = np.frombuffer(memoryview(plane), np.uint8).reshape(plane.height, plane.line_size)
     return rows[:, : plane.width].astype(np.float32)
 
 
@@ -207,7 +208,7 @@ def dense_flow(
         (-past[2:], has_past[2:]),
     )
     rows, columns, scale = _coded_positions(stream, height, width)
-    cells = np.ix_(range(count), rows // _CELL, columns // _CELL)
+    cells = np.ix_(np.arange(count), rows // _CELL, columns // _CELL)
     valid = has_previous.astype(np.uint8) | (has_following.astype(np.uint8) << 1)
     return Flow(previous[cells] * scale, following[cells] * scale, valid[cells])
 

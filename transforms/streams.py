@@ -1,9 +1,8 @@
 """One LR stream: encode or store the LR frames, then read everything back from the bitstream."""
 
 import hashlib
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
-import av
 import numpy as np
 
 from schemas.draw import CodecDraw, StreamDraw
@@ -99,8 +98,16 @@ def make_stream(lr: np.ndarray, draw: StreamDraw, index: int, name: str) -> Made
         post_steps=coded.post_steps,
         draw=draw.model_dump_json(),
         frames=records,
-        **settings._asdict(),
-        **_picture_format(frames[0], records),
+        encoder_build=settings.encoder_build,
+        settings_from=settings.settings_from,
+        rate_mode=settings.rate_mode,
+        rate_value=settings.rate_value,
+        gop_frames=settings.gop_frames,
+        b_frames=settings.b_frames,
+        pixel_format=frames[0].format.name,
+        color_matrix=_MATRIX_NAMES.get(frames[0].colorspace, "unspecified"),
+        color_range=_RANGE_NAMES.get(frames[0].color_range, "unspecified"),
+        qp_from=_qp_from(records[0]),
     )
     return MadeStream(stream, nut, blocks)
 
@@ -142,12 +149,7 @@ def _post_steps(
     return steps
 
 
-def _picture_format(frame: av.VideoFrame, records: list[Frame]) -> dict[str, str]:
-    """Pixel format and colour tags as the decoder tells them, and who told the quantisers."""
-    has_map, has_mean = records[0].qp_max >= 0, records[0].qp_mean >= 0
-    return {
-        "pixel_format": frame.format.name,
-        "color_matrix": _MATRIX_NAMES.get(frame.colorspace, "unspecified"),
-        "color_range": _RANGE_NAMES.get(frame.color_range, "unspecified"),
-        "qp_from": "decoder" if has_map else "encoder" if has_mean else "none",
-    }
+def _qp_from(first: Frame) -> Literal["decoder", "encoder", "none"]:
+    if first.qp_max >= 0:
+        return "decoder"
+    return "encoder" if first.qp_mean >= 0 else "none"

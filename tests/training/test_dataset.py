@@ -165,8 +165,8 @@ def test_frame_types_and_quantisers_come_from_the_stream(ruler_dataset: Path) ->
     coded = [b for b in batches if b.stream_names == ("crf35",) and b.lr.shape[1] == 6]
     assert coded
     for batch in coded:
-        assert batch.frame_type[0, 0] == FrameType.I.index
-        assert (batch.frame_type[0, 1:] != FrameType.I.index).all()
+        assert batch.frame_type[0, 0] == FrameType.I.code
+        assert (batch.frame_type[0, 1:] != FrameType.I.code).all()
         assert (batch.qp > 0).all()
 
 

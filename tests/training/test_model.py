@@ -87,7 +87,7 @@ def test_b_frames_carry_half_of_the_old_state() -> None:
     for parameter in model.encoder.frame_type.parameters():
         nn.init.zeros_(parameter)
     as_b = frame_type.clone()
-    as_b[:, 1] = FrameType.B.index
+    as_b[:, 1] = FrameType.B.code
     changed = (model(lr, as_b, *flows) - model(lr, frame_type, *flows)).abs().amax((0, 2, 3, 4))
     assert changed[2] > 0 and changed[3] > 0
 

@@ -5,7 +5,7 @@ import av
 import numpy as np
 import pytest
 
-from schemas.draw import CodecDraw, StreamDraw
+from schemas.draw import CodecDraw, StageDraw, StreamDraw
 from schemas.sample import FrameType, LrKind
 from tests.pictures import moving_clip, texture
 from tests.transforms.coding import CODECS, coloured_waves, draw_for, mean_shift
@@ -17,14 +17,14 @@ def make(lr: np.ndarray, codec_draw: CodecDraw | None) -> MadeStream:
     """A stream of LR frames; the drawn size follows the frames where it is the default."""
     if codec_draw is not None and (codec_draw.height, codec_draw.width) == (96, 96):
         codec_draw = codec_draw.model_copy(update={"height": lr.shape[1], "width": lr.shape[2]})
-    stages = [] if codec_draw is None else [codec_draw]
+    stages: list[StageDraw] = [] if codec_draw is None else [codec_draw]
     return make_stream(lr, StreamDraw(stages=stages), 0, "test")
 
 
 @pytest.mark.parametrize("name", CODECS)
 def test_byte_ranges_in_the_member_are_the_packets(name: str) -> None:
     made = make(moving_clip(9, 96, 96), draw_for(name))
-    with av.open(io.BytesIO(made.nut), format="nut") as container:
+    with av.open(io.BytesIO(made.nut), "r", format="nut") as container:
         packets = [bytes(packet) for packet in container.demux(video=0) if packet.size]
     in_coding_order = sorted(made.stream.frames, key=lambda frame: frame.coding_index)
     ranges = [(f.packet_position, f.packet_position + f.packet_bytes) for f in in_coding_order]
@@ -35,7 +35,7 @@ def test_byte_ranges_in_the_member_are_the_packets(name: str) -> None:
 @pytest.mark.parametrize("name", CODECS)
 def test_plain_ffmpeg_plays_the_member(name: str) -> None:
     made = make(moving_clip(9, 96, 96), draw_for(name))
-    with av.open(io.BytesIO(made.nut)) as container:
+    with av.open(io.BytesIO(made.nut), "r") as container:
         assert sum(1 for _ in container.decode(video=0)) == 9
 
 
@@ -51,7 +51,7 @@ def test_the_reference_decoder_returns_what_was_hashed(name: str, size: tuple[in
 
 @pytest.mark.parametrize("name", CODECS)
 def test_a_narrower_stored_picture_comes_back_square_and_in_place(name: str) -> None:
-    lr = np.stack([coloured_waves(64, 96, phase) for phase in np.arange(6)])
+    lr = np.stack([coloured_waves(64, 96, phase) for phase in range(6)])
     made = make(lr, draw_for(name, rate_value=2, height=64, width=76))
     assert (made.stream.post_steps[-1].height, made.stream.post_steps[-1].width) == (64, 96)
     decoded = decode_lr(made.stream, made.nut).astype(float)
