@@ -6,8 +6,7 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 
 from pipelines.errors import MediaError
-from pipelines.images import read_image
-from pipelines.media import read_clip
+from pipelines.media import read_clip, read_photo
 from schemas.draw import SceneDraw
 from schemas.plan import PlannedSample
 from schemas.recipe import Recipe
@@ -55,7 +54,7 @@ def _read_pictures(task: MakeTask) -> dict[tuple[str, int], np.ndarray]:
     is_clip = task.rows[0].kind is SampleKind.CLIP
     for span in task.rows[0].spans:
         source, paths = task.sources[span.source_id], task.paths[span.source_id]
-        frames = read_clip(paths, source, span) if is_clip else [read_image(paths[0])]
+        frames = read_clip(paths, source, span) if is_clip else [read_photo(paths[0], source)]
         for index, frame in enumerate(frames, start=span.start if is_clip else 0):
             pictures[span.source_id, index] = _pre_downscale(frame, task.recipe)
     return pictures

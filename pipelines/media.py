@@ -3,6 +3,9 @@
 Files are told by content, never by name.
 """
 
+import hashlib
+import os
+import zlib
 from collections.abc import Iterator, Sequence
 from typing import Literal
 
@@ -68,8 +71,31 @@ def read_clip(paths: Sequence[str], source: Source, span: Span) -> np.ndarray:
     return clip
 
 
+def read_photo(path: str, source: Source) -> np.ndarray:
+    """Read an image source, if its file still is what was probed.
+
+    Returns:
+        (H, W, 3) uint8, as `read_image` returns it.
+
+    Raises:
+        MediaError: as `read_image`, or changed.
+    """
+    try:
+        with open(path, "rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise MediaError("unreadable", error.strerror or str(error)) from error
+    if digest != source.source_id:
+        raise MediaError("changed", f"{os.path.basename(path)} is not what was probed")
+    return read_image(path)
+
+
 def _folder_pictures(paths: Sequence[str], source: Source, span: Span) -> Iterator[np.ndarray]:
-    return (read_image(path) for path in paths[span.start : span.start + span.count])
+    for index, path in enumerate(paths[span.start : span.start + span.count]):
+        picture = read_image(path)
+        if index == 0 and zlib.crc32(memoryview(picture)) != span.start_crc32:
+            raise MediaError("changed", f"{os.path.basename(path)} is not what was probed")
+        yield picture
 
 
 def _video_pictures(paths: Sequence[str], source: Source, span: Span) -> Iterator[np.ndarray]:

@@ -16,7 +16,8 @@ class Span(Record):
     start_pts: int = 0
     """presentation time of the first frame in the video's time base, where it is a video"""
     start_crc32: int = 0
-    """zlib.crc32 of that frame's decoded planes, to prove that a seek found it"""
+    """zlib.crc32 of that frame's decoded planes, or of a folder's picture; 0 for an image, whose
+    file is hashed again"""
 
 
 class PlannedSample(Record):

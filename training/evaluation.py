@@ -15,11 +15,11 @@ from pathlib import Path
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from schemas.manifest import read_manifest
 from schemas.record import Record
 from training.batch import Batch, collate
+from training.resample import bicubic
 from training.samples import Cut, Entry, read_entries, read_window
 
 MAX_CLIPS = 8
@@ -29,7 +29,6 @@ MAX_FRAMES = 8
 
 _PEAK = 255
 _MAX_PSNR_DB = 100
-_BICUBIC_PAD_PIXELS = 16
 
 
 class StreamScore(Record):
@@ -168,28 +167,3 @@ def psnr_rgb(x_NCHW: Tensor, target_NCHW: Tensor) -> Tensor:
 def psnr_y(x_NCHW: Tensor, target_NCHW: Tensor) -> Tensor:
     """`psnr_rgb` of the luma of two RGB pictures."""
     return psnr_rgb(luma(x_NCHW), luma(target_NCHW))
-
-
-def bicubic(x_NCHW: Tensor, factor: float) -> Tensor:
-    """Resize as MATLAB's imresize does: bicubic with a = -0.5, antialiased when shrinking.
-
-    Args:
-        x_NCHW: floating point.
-        factor: size after, divided by size before; `16 * factor` must be whole.
-
-    Returns:
-        (N, C, H * factor, W * factor), not clamped.
-    """
-    # torch drops taps beyond the border, MATLAB mirrors the picture with its edge repeated.
-    padded = x_NCHW
-    for axis in (-2, -1):
-        padded = padded.index_select(axis, _mirrored(x_NCHW.shape[axis]).to(x_NCHW.device))
-    resized = F.interpolate(padded, scale_factor=factor, mode="bicubic", antialias=True)
-    edge = round(_BICUBIC_PAD_PIXELS * factor)
-    return resized[..., edge:-edge, edge:-edge]
-
-
-def _mirrored(size: int) -> Tensor:
-    """Indices ... 1 0 | 0 1 ... size-1 | size-1 size-2 ..., with the pad on both sides."""
-    index = torch.arange(-_BICUBIC_PAD_PIXELS, size + _BICUBIC_PAD_PIXELS) % (2 * size)
-    return torch.minimum(index, 2 * size - 1 - index)

@@ -10,7 +10,6 @@ D channels of the compression representation, S = scale.
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from schemas.record import Record
 from schemas.sample import FrameType
@@ -23,6 +22,7 @@ from training.modules import (
     photometric_residual,
     zero_,
 )
+from training.resample import bicubic
 
 
 class ModelConfig(Record):
@@ -55,7 +55,7 @@ class CompressionAwareVsr(nn.Module):
         self.fusion = nn.Sequential(
             conv3x3(2 * channels, channels), nn.LeakyReLU(0.1), conv3x3(channels, channels)
         )
-        # Starts at 0, so that training starts from bilinear interpolation.
+        # Starts at 0, so that training starts from bicubic interpolation.
         self.upsample = nn.Sequential(
             zero_(conv3x3(channels, 3 * config.scale**2)), nn.PixelShuffle(config.scale)
         )
@@ -94,7 +94,7 @@ class CompressionAwareVsr(nn.Module):
             _or_zeros(flow_next_BT2HW, lr_BTCHW),
         )
         deep_NCHW = shallow_NCHW + self.fusion(both_BTCHW.flatten(0, 1))
-        base_NCHW = F.interpolate(lr_NCHW, scale_factor=self.config.scale, mode="bilinear")
+        base_NCHW = bicubic(lr_NCHW, self.config.scale)
         return (base_NCHW + self.upsample(deep_NCHW)).unflatten(0, (batch, frames))
 
     def _propagate(

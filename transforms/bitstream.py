@@ -26,7 +26,8 @@ from transforms.codec import (
 )
 from transforms.color import rgb_to_yuv
 
-_MACROBLOCK = 16
+MACROBLOCK = 16
+"""Side of the blocks of a quantiser map, pixels of the coded picture."""
 _SEI_UUID_BYTES = 16
 
 
@@ -122,7 +123,7 @@ def quantiser_map(frame: av.VideoFrame) -> np.ndarray | None:
     qp = (side_data.qp + delta).astype(np.float32)
     if side_data.codec_type.name == "MPEG2":
         qp /= 2  # FFmpeg exports twice the quantiser scale of the MPEG codecs
-    return qp.reshape(-(-frame.height // _MACROBLOCK), -(-frame.width // _MACROBLOCK))
+    return qp.reshape(-(-frame.height // MACROBLOCK), -(-frame.width // MACROBLOCK))
 
 
 def encoder_settings(frame: av.VideoFrame) -> tuple[str, dict[str, str]] | None:

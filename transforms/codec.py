@@ -8,7 +8,7 @@ import dataclasses
 import struct
 from collections.abc import Iterable, Sequence
 from fractions import Fraction
-from typing import Any
+from typing import Any, NamedTuple
 
 import av
 import numpy as np
@@ -55,6 +55,14 @@ class CodecError(Exception):
         super().__init__(f"{reason}: {detail}")
         self.reason = reason
         self.detail = detail
+
+
+class CodedFrame(NamedTuple):
+    """What a decoder needs of one frame."""
+
+    data: bytes
+    pts: int
+    """presentation time in frames: the display index"""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -205,7 +213,7 @@ def _encoder_qp(packet: "av.Packet[Any]") -> float:
 
 
 def decode(
-    packets: Iterable[tuple[bytes, int]],
+    packets: Iterable[CodedFrame | Packet],
     codec: str,
     *,
     side_data: bool = False,
@@ -214,7 +222,7 @@ def decode(
     """Decode packets to frames in presentation order, lazily.
 
     Args:
-        packets: (data, pts) in coding order, starting at a key frame.
+        packets: in coding order, starting at a key frame.
         codec: FFmpeg's name of the coded format.
         side_data: also export motion vectors and quantisers.
         skip_until: leave out frames with a smaller pts.
@@ -228,7 +236,7 @@ def decode(
     if side_data:
         context.options = {"flags2": "+export_mvs", "export_side_data": "+venc_params"}
     try:
-        for packet in [*(_padded_packet(*p) for p in packets), None]:
+        for packet in [*map(_padded_packet, packets), None]:
             for frame in context.decode(packet):
                 if frame.pts is None:
                     raise CodecError("decoder_failed", f"{codec}: a frame without time stamp")
@@ -244,15 +252,17 @@ def side_data_of(frame: av.VideoFrame, kind: Type) -> Any:
     return container.get(kind)
 
 
-def _padded_packet(data: bytes, pts: int) -> "av.Packet[Any]":
+def _padded_packet(coded: CodedFrame | Packet) -> "av.Packet[Any]":
     # av.Packet(data) wraps memory without the zero padding that decoders read into.
-    packet = av.Packet(len(data))
-    packet.update(data)
-    packet.pts = pts
+    packet = av.Packet(len(coded.data))
+    packet.update(coded.data)
+    packet.pts = coded.pts
     return packet
 
 
-def decode_with_side_data(packets: Sequence[Packet], codec: str) -> list[av.VideoFrame]:
+def decode_with_side_data(
+    packets: Sequence[CodedFrame | Packet], codec: str
+) -> list[av.VideoFrame]:
     """Decode a whole stream with motion vectors and quantisers on every frame that has them.
 
     The MPEG decoders hand out their last frame without either when they are flushed, but not
@@ -261,9 +271,9 @@ def decode_with_side_data(packets: Sequence[Packet], codec: str) -> list[av.Vide
     Raises:
         CodecError: if the decoder fails or the number of frames is not that of the packets.
     """
-    fed = [(packet.data, packet.pts) for packet in packets]
+    fed = list(packets)
     if codec in MPEG_CODECS:
-        fed.append((packets[0].data, len(packets)))
+        fed.append(CodedFrame(packets[0].data, len(packets)))
     frames = [f for f in decode(fed, codec, side_data=True) if (f.pts or 0) < len(packets)]
     if [frame.pts for frame in frames] != list(range(len(packets))):
         raise CodecError(

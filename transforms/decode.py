@@ -9,9 +9,12 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from schemas.record import UNKNOWN
 from schemas.sample import Frame, PostStep, Sample, Stream
-from transforms.codec import decode
+from transforms.bitstream import MACROBLOCK, quantiser_map
+from transforms.codec import CodedFrame, decode, decode_with_side_data
 from transforms.color import yuv_to_rgb
+from transforms.motion import coded_positions
 from transforms.resize import resize_uint8
 from transforms.tiles import decode_webp
 
@@ -41,13 +44,13 @@ def decode_lr(
     return apply_post_steps(yuv_to_rgb(frames), stream.post_steps)
 
 
-def _packets_from(frames: list[Frame], member: bytes, start: int) -> Iterator[tuple[bytes, int]]:
-    """Packets (data, pts) in coding order, from the last key frame at or before `start`."""
+def _packets_from(frames: list[Frame], member: bytes, start: int) -> Iterator[CodedFrame]:
+    """Packets in coding order, from the last key frame at or before `start`."""
     keys = [f.coding_index for f in frames if f.key_frame and f.display_index <= start]
     first = max(keys, default=0)
     for frame in sorted(frames, key=lambda f: f.coding_index)[first:]:
         end = frame.packet_position + frame.packet_bytes
-        yield member[frame.packet_position : end], frame.display_index
+        yield CodedFrame(member[frame.packet_position : end], frame.display_index)
 
 
 def apply_post_steps(frames: np.ndarray, steps: list[PostStep]) -> np.ndarray:
@@ -58,6 +61,37 @@ def apply_post_steps(frames: np.ndarray, steps: list[PostStep]) -> np.ndarray:
         else:
             frames = np.stack([resize_uint8(f, step.height, step.width) for f in frames])
     return np.ascontiguousarray(frames)
+
+
+def decode_quantisers(
+    stream: Stream, member: bytes, start: int = 0, count: int | None = None
+) -> np.ndarray:
+    """The quantiser under every LR pixel, in the codec's own scale.
+
+    Args:
+        stream: the stream's record.
+        member: its `lr<k>.nut` member.
+        start: first frame, in presentation order.
+        count: number of frames; None for all that follow.
+
+    Returns:
+        (count, h, w) float32; -1 where the decoder does not tell.
+
+    Raises:
+        ValueError: if the window reaches beyond the stream.
+        CodecError: if the bytes do not decode.
+    """
+    count = _checked_count(start, count, len(stream.frames))
+    packets = list(_packets_from(stream.frames, member, 0))
+    frames = decode_with_side_data(packets, stream.codec)[start : start + count]
+    size = (stream.coded_height, stream.coded_width)
+    for step in stream.post_steps:
+        size = (step.height, step.width)
+    rows, columns, _ = coded_positions(stream, *size)
+    maps = [quantiser_map(frame) for frame in frames]
+    unknown = np.full(size, UNKNOWN, np.float32)
+    cells = np.ix_(rows // MACROBLOCK, columns // MACROBLOCK)
+    return np.stack([unknown if qp is None else qp[cells] for qp in maps])
 
 
 def decode_hr(

@@ -207,7 +207,7 @@ def dense_flow(
         (-past[inner], has_past[inner]),
         (-past[2:], has_past[2:]),
     )
-    rows, columns, scale = _coded_positions(stream, height, width)
+    rows, columns, scale = coded_positions(stream, height, width)
     cells = np.ix_(np.arange(count), rows // _CELL, columns // _CELL)
     valid = has_previous.astype(np.uint8) | (has_following.astype(np.uint8) << 1)
     return Flow(previous[cells] * scale, following[cells] * scale, valid[cells])
@@ -248,7 +248,7 @@ def _rasterise(
     return velocity, known
 
 
-def _coded_positions(
+def coded_positions(
     stream: StreamFields, height: int, width: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Row and column of the coded picture under each LR row and column, and LR per coded pixel."""

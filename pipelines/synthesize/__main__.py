@@ -36,6 +36,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except UserError as error:
         sys.stderr.write(f"pipelines.synthesize: {error}\n")
         return 2
+    except KeyboardInterrupt:
+        sys.stderr.write("pipelines.synthesize: interrupted; the same command goes on from here\n")
+        return 130
     return 0
 
 

@@ -1,4 +1,5 @@
 import shutil
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -184,10 +185,13 @@ def test_frames_of_a_folder_are_read_in_order(tmp_path: Path) -> None:
         Image.fromarray(frame).save(path)
     video = write_video(tmp_path / "a.mp4", frames)
     source = _source(list(iter_video_frames(str(video))), SourceKind.FRAMES)
-    span = Span(source_id="x", start=1, count=3)
+    checksum = zlib.crc32(frames[1].tobytes())
+    span = Span(source_id="x", start=1, count=3, start_crc32=checksum)
     assert np.array_equal(read_clip(paths, source, span), frames[1:4])
     Image.fromarray(frames[2, :8]).save(paths[2])
     assert _refusal(lambda: read_clip(paths, source, span)) == "changed"
+    other = span.model_copy(update={"start_crc32": checksum ^ 1})
+    assert _refusal(lambda: read_clip(paths, source, other)) == "changed"
 
 
 def test_a_rotation_tag_turns_frames_counter_clockwise(tmp_path: Path) -> None:

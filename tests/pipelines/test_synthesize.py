@@ -19,7 +19,7 @@ from pipelines.demo import demo_inputs
 from pipelines.layout import Layout
 from pipelines.synthesize.__main__ import main
 from schemas.manifest import Manifest, read_manifest
-from schemas.sample import Sample, SampleKind, SampleRow, member_names
+from schemas.sample import FrameType, Sample, SampleKind, SampleRow, member_names
 from schemas.shard import iter_samples, read_member
 from schemas.source import Source
 from schemas.tables import read_table
@@ -315,6 +315,32 @@ def test_a_source_that_kills_its_worker_is_lost_alone(
     assert {name for name, row in sources.items() if not row.reason} == usable - {"deadly.mp4"}
 
 
+def test_an_image_that_turns_bad_fails_its_pack_and_the_row_names_all_members(
+    recipe: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "in").mkdir()
+    for number in range(2):
+        Image.fromarray(texture(150, 140, number)).save(tmp_path / "in" / f"a{number}x.bmp", "PNG")
+    whole = tmp_path / "whole.toml"
+    whole.write_text(RECIPE.replace("validation_fraction = 0.4", "validation_fraction = 0"))
+    run = arguments(tmp_path / "in", whole, tmp_path / "made")
+    assert main([*run, "--plan-only"]) == 0
+    file = tmp_path / "in" / "a1x.bmp"
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 0xFF
+    file.write_bytes(content)  # as large as before
+    assert main(run) == 0
+    failed = [row for row in rows_of(tmp_path / "made") if row.reason]
+    assert {row.reason for row in failed} == {"changed"}
+    # Six cells in packs of five: one pack holds cells of both images.
+    mixed = next(row for row in failed if len(row.source_ids) == 2)
+    assert "in/a0x.bmp" in mixed.detail and "in/a1x.bmp" in mixed.detail
+    made = samples_of(tmp_path / "made")
+    bad = hashlib.sha256(file.read_bytes()).hexdigest()
+    assert len(made) == 2 - len(failed)
+    assert all(origin.source_id != bad for sample, _ in made for origin in sample.origins)
+
+
 def test_plan_only_makes_nothing(
     corpus: Path, recipe: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -396,4 +422,4 @@ streams:
         assert 22 < 10 * np.log10(255**2 / error) < 45
         if sample.kind is SampleKind.CLIP:
             types = Counter(frame.frame_type for frame in sample.streams[1].frames)
-            assert types["B"] + types["P"] > 0.8 * sample.num_frames
+            assert types[FrameType.B] + types[FrameType.P] > 0.8 * sample.num_frames

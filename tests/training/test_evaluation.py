@@ -7,7 +7,6 @@ from torch import nn
 
 from tests.training.conftest import SCALE
 from training.evaluation import (
-    bicubic,
     luma,
     psnr_rgb,
     psnr_y,
@@ -17,6 +16,7 @@ from training.evaluation import (
 )
 from training.model import CompressionAwareVsr, ModelConfig
 from training.report import score_table
+from training.resample import bicubic
 
 
 def two_pictures(crop: int) -> tuple[torch.Tensor, torch.Tensor]:

@@ -3,7 +3,6 @@ from pathlib import Path
 import pytest
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from schemas.sample import FrameType, SampleKind
 from tests.training.conftest import SCALE, Clip, pan_frames, write_dataset
@@ -13,6 +12,7 @@ from training.dataset import SampleStream
 from training.evaluation import super_resolve
 from training.model import CompressionAwareVsr, ModelConfig
 from training.modules import Affine, CompressionEncoder, warp
+from training.resample import bicubic
 
 TINY = ModelConfig(channels=8, trunk_blocks=1, modulation_blocks=1, encoder_width=4)
 
@@ -45,9 +45,9 @@ def test_the_default_is_as_small_as_planned() -> None:
     assert 100_000 < size < 130_000
 
 
-def test_training_starts_from_bilinear_interpolation() -> None:
+def test_training_starts_from_bicubic_interpolation() -> None:
     lr, *metadata = inputs()
-    base = F.interpolate(lr.flatten(0, 1), scale_factor=4, mode="bilinear")
+    base = bicubic(lr.flatten(0, 1), 4)
     restored = CompressionAwareVsr(TINY)(lr, *metadata)
     assert torch.allclose(restored.flatten(0, 1), base, atol=1e-6)
 

@@ -32,7 +32,7 @@ def code(frames: np.ndarray, draw: CodecDraw) -> list[codec.Packet]:
 
 
 def decoded_rgb(packets: list[codec.Packet], name: str) -> np.ndarray:
-    return yuv_to_rgb(list(decode([(p.data, p.pts) for p in packets], name)))
+    return yuv_to_rgb(list(decode(packets, name)))
 
 
 def coloured_waves(height: int, width: int, phase: float) -> np.ndarray:

@@ -79,7 +79,7 @@ def _nal_types(data: bytes) -> list[int]:
 def test_frame_types_of_the_source_are_not_forced_on_the_encode(name: str) -> None:
     # T6: a decoded frame carries its picture type, which an encoder takes for an order.
     intra = code(moving_clip(8, 96, 96), draw_for(name, gop_frames=1, b_frames=0))
-    decoded = list(decode([(p.data, p.pts) for p in intra], name))
+    decoded = list(decode(intra, name))
     assert {frame.pict_type for frame in decoded} == {PictureType.I}
     again = decode_with_side_data(encode(decoded, draw_for(name)), name)
     assert [frame.pict_type for frame in again].count(PictureType.I) == 1
@@ -168,7 +168,7 @@ def test_decoding_may_start_at_a_later_key_frame() -> None:
     whole = decoded_rgb(packets, "mpeg2video")
     first = next(i for i, p in enumerate(packets) if p.key_frame and p.pts >= 8)
     start = packets[first].pts
-    tail = decode([(p.data, p.pts) for p in packets[first:]], "mpeg2video", skip_until=start)
+    tail = decode(packets[first:], "mpeg2video", skip_until=start)
     assert np.array_equal(yuv_to_rgb(list(itertools.islice(tail, 3))), whole[start : start + 3])
 
 

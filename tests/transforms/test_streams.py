@@ -9,7 +9,7 @@ from schemas.draw import CodecDraw, StageDraw, StreamDraw
 from schemas.sample import FrameType, LrKind
 from tests.pictures import moving_clip, texture
 from tests.transforms.coding import CODECS, coloured_waves, draw_for, mean_shift
-from transforms.decode import decode_lr
+from transforms.decode import decode_lr, decode_quantisers
 from transforms.streams import MadeStream, make_stream
 
 
@@ -137,3 +137,19 @@ def test_a_window_beyond_the_stream_is_refused() -> None:
     made = make(moving_clip(5, 64, 64), None)
     with pytest.raises(ValueError, match="does not fit"):
         decode_lr(made.stream, made.nut, 3, 3)
+
+
+def test_quantisers_lie_under_the_lr_pixels_they_belong_to() -> None:
+    lr = moving_clip(4, 64, 96)
+    lr[:, :, 48:] = 128  # the flat half gets other quantisers
+    made = make(lr, draw_for("h264", rate_value=30, height=64, width=76))
+    maps = decode_quantisers(made.stream, made.nut, 1, 2)
+    assert maps.shape == (2, 64, 96)
+    assert maps.min() == made.stream.frames[1].qp_min or maps.min() == made.stream.frames[2].qp_min
+    for index in range(2):
+        columns = maps[index, :16].mean(axis=0)
+        assert len(np.unique(columns[:20])) == 1  # 16 coded pixels are 20 LR pixels here
+    constant = make(lr, draw_for("mpeg2video", rate_value=7))
+    assert set(np.unique(decode_quantisers(constant.stream, constant.nut))) == {7}
+    silent = make(lr, draw_for("hevc"))
+    assert set(np.unique(decode_quantisers(silent.stream, silent.nut))) == {-1}
