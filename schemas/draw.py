@@ -30,7 +30,9 @@ class BlurDraw(Record):
     """Convolution with one kernel, mirrored borders; the same for every frame."""
 
     op: Literal["blur"] = "blur"
+    """tells the stages of a draw apart"""
     kernel: BlurKernel
+    """the family"""
     size: int
     """taps a side, odd"""
     sigma_x: float
@@ -49,6 +51,7 @@ class ResizeDraw(Record):
     """Resampling to a size; centres stay where they are."""
 
     op: Literal["resize"] = "resize"
+    """tells the stages of a draw apart"""
     height: int
     """rows after"""
     width: int
@@ -61,7 +64,9 @@ class NoiseDraw(Record):
     """Additive Gaussian or signal-dependent Poisson noise, fresh in every frame."""
 
     op: Literal["noise"] = "noise"
+    """tells the stages of a draw apart"""
     kind: Literal["gaussian", "poisson"]
+    """independent of the signal, or growing with it"""
     level: list[float]
     """per frame: standard deviation on the 0-255 scale, or the Poisson scale"""
     gray: list[bool]
@@ -74,6 +79,7 @@ class JpegDraw(Record):
     """JPEG, 4:2:0, each frame by itself."""
 
     op: Literal["jpeg"] = "jpeg"
+    """tells the stages of a draw apart"""
     quality: list[int]
     """per frame, 1 to 100"""
 
@@ -82,8 +88,11 @@ class CodecDraw(Record):
     """One encode and decode of the clip."""
 
     op: Literal["codec"] = "codec"
+    """tells the stages of a draw apart"""
     codec: Codec
+    """the coded format"""
     rate_mode: RateMode
+    """rate control"""
     rate_value: float
     """the rate factor, the quantiser, or bits per second"""
     preset: str
@@ -93,6 +102,7 @@ class CodecDraw(Record):
     b_frames: int
     """most consecutive B frames"""
     pixel_format: PixelFormat
+    """chroma subsampling"""
     fps: int
     """nominal frame rate"""
     height: int

@@ -102,6 +102,7 @@ class BlurStage(Record):
     """Blur with a drawn kernel (Real-ESRGAN, section 3.2)."""
 
     op: Literal["blur"]
+    """names the stage"""
     probability: Probability = 1
     """of being applied"""
     kernels: Annotated[dict[BlurKernel, Weight], Field(min_length=1)] = {"isotropic": 1}
@@ -120,6 +121,7 @@ class ResizeStage(Record):
     """Random resampling on the way down."""
 
     op: Literal["resize"]
+    """names the stage"""
     scaling: Scaling
     """the factor"""
     relative_to: Literal["current", "lr"] = "current"
@@ -132,6 +134,7 @@ class NoiseStage(Record):
     """Gaussian or Poisson noise."""
 
     op: Literal["noise"]
+    """names the stage"""
     gaussian_probability: Probability = 0.5
     """of Gaussian noise; Poisson noise otherwise"""
     sigma: Number = Range(min=1, max=30)
@@ -146,6 +149,7 @@ class JpegStage(Record):
     """JPEG compression of each frame."""
 
     op: Literal["jpeg"]
+    """names the stage"""
     quality: Number = Range(min=30, max=95, step=1)
     """JPEG quality, 1 to 100"""
 
@@ -154,6 +158,7 @@ class DownscaleStage(Record):
     """Resampling to the LR size; every chain needs one, before its first codec."""
 
     op: Literal["downscale"]
+    """names the stage"""
     kernels: Annotated[list[ResizeKernel], Field(min_length=1)] = ["matlab_bicubic"]
     """one of these, equally likely"""
 
@@ -236,6 +241,7 @@ class CodecStage(Record):
     """A real video codec: the clip is encoded and decoded."""
 
     op: Literal["codec"]
+    """names the stage"""
     encoders: Annotated[list[EncoderSettings], Field(min_length=1)]
     """one of these, by weight"""
     fps: Number = 25

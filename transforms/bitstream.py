@@ -151,7 +151,7 @@ class StreamSettings(NamedTuple):
     b_frames: int
 
 
-def stream_settings(draw: CodecDraw, frames: Sequence[av.VideoFrame]) -> StreamSettings:
+def stream_settings(draw: CodecDraw | None, frames: Sequence[av.VideoFrame]) -> StreamSettings:
     """Read back what the encoder took, and compare it with what was drawn.
 
     H.264 is read from the stored stream. x265's message names the CPU and is not stored; it
@@ -159,40 +159,31 @@ def stream_settings(draw: CodecDraw, frames: Sequence[av.VideoFrame]) -> StreamS
     constant quantiser shows in every macroblock.
 
     Args:
-        draw: what was asked for.
+        draw: what was asked for; None for a losslessly stored stream.
         frames: the decoded stream, with side data.
 
     Raises:
         CodecError: if they differ.
     """
-    asked = (draw.rate_mode, draw.rate_value, draw.gop_frames, draw.b_frames)
-    if draw.codec in MPEG_CODECS:
+    if draw is not None and draw.codec in MPEG_CODECS:
         _check_quantisers(draw, frames)
-        return StreamSettings(libavcodec_build(), "draw", *asked)
-    told = encoder_message(frames[0]) if draw.codec == "h264" else _tiny_encode(draw)
+        return StreamSettings(libavcodec_build(), "draw", *_asked(draw))
+    told = _tiny_encode(draw) if draw and draw.codec == "hevc" else encoder_message(frames[0])
     if told is None:
-        raise CodecError("setting_not_taken", f"{draw.codec} does not tell its settings")
-    build, settings = told
-    found = _parse_settings(settings)
-    if found != asked:
-        raise CodecError("setting_not_taken", f"{draw.codec}: asked for {asked}, took {found}")
-    if draw.codec == "hevc":
-        return StreamSettings(build, "draw", *asked)
-    return StreamSettings(build, "bitstream", *found)
+        raise CodecError("setting_not_taken", "the encoder does not tell its settings")
+    build, (mode, value, gop_frames, b_frames) = told[0], _parse_settings(told[1])
+    if draw is None:
+        return StreamSettings(build, "bitstream", "lossless", 0, gop_frames, b_frames)
+    found = (mode, value, gop_frames, b_frames)
+    if found != _asked(draw):
+        raise CodecError(
+            "setting_not_taken", f"{draw.codec}: asked for {_asked(draw)}, took {found}"
+        )
+    return StreamSettings(build, "draw" if draw.codec == "hevc" else "bitstream", *found)
 
 
-def lossless_settings(frame: av.VideoFrame) -> StreamSettings:
-    """The settings of a losslessly stored stream, from its first frame.
-
-    Raises:
-        CodecError: if the stream does not carry them.
-    """
-    told = encoder_message(frame)
-    if told is None:
-        raise CodecError("setting_not_taken", "the lossless stream does not tell its settings")
-    build, settings = told
-    _, _, gop_frames, b_frames = _parse_settings(settings)
-    return StreamSettings(build, "bitstream", "lossless", 0, gop_frames, b_frames)
+def _asked(draw: CodecDraw) -> tuple[RateMode, float, int, int]:
+    return draw.rate_mode, draw.rate_value, draw.gop_frames, draw.b_frames
 
 
 def libavcodec_build() -> str:

@@ -9,7 +9,6 @@ from schemas.draw import CodecDraw, StreamDraw
 from schemas.sample import Frame, LrKind, PostStep, Stream
 from transforms.bitstream import (
     frame_records,
-    lossless_settings,
     mux_nut,
     packet_positions,
     stream_settings,
@@ -72,42 +71,40 @@ def make_stream(lr: np.ndarray, draw: StreamDraw, index: int, name: str) -> Made
     codec_draw = _codec_of(draw)
     coded = _store(lr) if codec_draw is None else _compress(lr, codec_draw)
     frames = decode_with_side_data(coded.packets, coded.codec)
-    nut = mux_nut(coded.packets, coded.codec, coded.fps, frames[0].height, frames[0].width)
+    height, width = frames[0].height, frames[0].width
+    nut = mux_nut(coded.packets, coded.codec, coded.fps, height, width)
     records = frame_records(coded.packets, packet_positions(nut, coded.packets), frames)
     blocks = extract_blocks(frames, records, coded.codec, anchors_only=coded.anchors_only)
     decoded = apply_post_steps(yuv_to_rgb(frames), coded.post_steps)
-    if codec_draw is None:
-        settings = lossless_settings(frames[0])
-        if not np.array_equal(decoded, lr):
-            raise CodecError("not_lossless", "the stored frames differ from the LR frames")
-    else:
-        settings = stream_settings(codec_draw, frames)
+    if codec_draw is None and not np.array_equal(decoded, lr):
+        raise CodecError("not_lossless", "the stored frames differ from the LR frames")
+    settings = stream_settings(codec_draw, frames)
     stream = Stream(
         stream=index,
         name=name,
         lr_kind=LrKind.LOSSLESS if codec_draw is None else LrKind.CODEC,
         codec=coded.codec,
         encoder=coded.encoder,
-        preset="" if codec_draw is None else codec_draw.preset,
-        fps=coded.fps,
-        coded_height=frames[0].height,
-        coded_width=frames[0].width,
-        stream_bytes=sum(len(packet.data) for packet in coded.packets),
-        motion_blocks=len(blocks),
-        decoded_sha256=hashlib.sha256(decoded.tobytes()).hexdigest(),
-        post_steps=coded.post_steps,
-        draw=draw.model_dump_json(),
-        frames=records,
         encoder_build=settings.encoder_build,
         settings_from=settings.settings_from,
         rate_mode=settings.rate_mode,
         rate_value=settings.rate_value,
+        preset="" if codec_draw is None else codec_draw.preset,
         gop_frames=settings.gop_frames,
         b_frames=settings.b_frames,
         pixel_format=frames[0].format.name,
         color_matrix=_MATRIX_NAMES.get(frames[0].colorspace, "unspecified"),
         color_range=_RANGE_NAMES.get(frames[0].color_range, "unspecified"),
+        fps=coded.fps,
+        coded_height=height,
+        coded_width=width,
+        stream_bytes=sum(len(packet.data) for packet in coded.packets),
         qp_from=_qp_from(records[0]),
+        motion_blocks=len(blocks),
+        decoded_sha256=hashlib.sha256(decoded.tobytes()).hexdigest(),
+        post_steps=coded.post_steps,
+        draw=draw.model_dump_json(),
+        frames=records,
     )
     return MadeStream(stream, nut, blocks)
 

@@ -1,0 +1,498 @@
+import hashlib
+import random
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+
+from pipelines.corpus import Entry, SourceRule, akin
+from pipelines.errors import UserError
+from pipelines.plan import Plan, make_plan
+from pipelines.probe import Probed
+from schemas.plan import PlannedSample, Span
+from schemas.recipe import Recipe
+from schemas.record import Status
+from schemas.sample import SampleKind
+from schemas.source import Source, SourceKind
+
+
+def recipe(**fields: Any) -> Recipe:
+    plain: dict[str, Any] = {
+        "name": "test",
+        "validation_fraction": 0,
+        "hr": {"patch_height": 64, "patch_width": 64},
+        "shared": [{"op": "downscale"}],
+        "streams": [{"name": "clean"}],
+    }
+    return Recipe.model_validate(plain | fields)
+
+
+SPLIT = recipe(validation_fraction=0.5)
+
+
+def identity(content: str) -> str:
+    return hashlib.sha256(content.encode()).hexdigest()
+
+
+def probed(
+    uri: str,
+    kind: SourceKind,
+    spans: Sequence[tuple[int, int]],
+    content: str = "",
+    path: str = "",
+    **facts: Any,
+) -> Probed:
+    source_id = identity(content or uri)
+    entry = Entry(uri=uri, paths=(path or f"/data/{uri}",), is_folder=False)
+    plain = Source(
+        source_id=source_id,
+        kind=kind,
+        uris=[uri],
+        group="",
+        split="",
+        licence="",
+        attribution="",
+        size=1000,
+        width=256,
+        height=192,
+        num_frames=sum(count for _, count in spans),
+    )
+    return Probed(
+        source=plain.model_copy(update=facts),
+        akin=akin(entry),
+        paths=list(entry.paths),
+        spans=[Span(source_id=source_id, start=start, count=count) for start, count in spans],
+    )
+
+
+def image(uri: str, spans: Sequence[tuple[int, int]] = ((0, 4),), **facts: Any) -> Probed:
+    return probed(uri, SourceKind.IMAGE, spans, **facts)
+
+
+def video(uri: str, spans: Sequence[tuple[int, int]] = ((0, 8),), **facts: Any) -> Probed:
+    return probed(uri, SourceKind.VIDEO, spans, **facts)
+
+
+def broken(uri: str, reason: str, status: Status = Status.FAILED, source_id: str = "") -> Probed:
+    facts = {"source_id": source_id, "status": status, "stage": "probe", "reason": reason}
+    return image(uri, (), **facts)
+
+
+def images(count: int, **facts: Any) -> list[Probed]:
+    return [image(f"photos/{number}-夜.png", **facts) for number in range(count)]
+
+
+def videos(count: int, **facts: Any) -> list[Probed]:
+    return [video(f"videos/{number}.mp4", **facts) for number in range(count)]
+
+
+def rule(pattern: str, **fields: str) -> SourceRule:
+    return SourceRule(pattern=pattern, **fields)
+
+
+def split_of(plan: Plan) -> dict[str, str]:
+    """Uri -> split."""
+    return {uri: source.split for source in plan.sources for uri in source.uris}
+
+
+def refusal(items: Sequence[Probed], given: Recipe, rules: Sequence[SourceRule] = ()) -> str:
+    with pytest.raises(UserError) as caught:
+        make_plan(items, rules, given, 0)
+    return str(caught.value)
+
+
+# Sources, groups and splits
+
+
+def test_equal_content_at_two_places_is_one_source() -> None:
+    items = [video("b/x.mp4", content="same"), video("a/夜.mp4", content="same"), video("c.mp4")]
+    plan = make_plan(items, [], recipe(), 0)
+    (same,) = (s for s in plan.sources if s.source_id == identity("same"))
+    assert same.uris == ["a/夜.mp4", "b/x.mp4"]
+    assert len(plan.sources) == len(plan.samples) == len(plan.paths) == 2
+    assert plan.paths[identity("same")] == ["/data/a/夜.mp4"]
+
+
+def test_unreadable_files_stay_apart_and_are_kept_as_rows() -> None:
+    items = [broken("a.png", "corrupt"), broken("b.png", "corrupt"), *videos(1)]
+    plan = make_plan(items, [], recipe(), 0)
+    left_out = [source for source in plan.sources if source.status is not Status.OK]
+    assert [source.uris for source in left_out] == [["a.png"], ["b.png"]]
+    assert {(source.group, source.split) for source in left_out} == {("", "")}
+    assert list(plan.paths) == [identity("videos/0.mp4")]
+
+
+def groups_by_uri(items: Sequence[Probed], rules: Sequence[SourceRule] = ()) -> dict[str, str]:
+    plan = make_plan(items, rules, recipe(), 0)
+    return {uri: source.group for source in plan.sources for uri in source.uris}
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("stereo/1_left.mp4", "stereo/1_right.mp4"),
+        ("stereo/1-L.mp4", "stereo/1-R.mp4"),
+        ("flower.mp4", "flower.webm"),
+        ("vimeo/sequences/00001/0001", "vimeo/sequences/00001/0002"),
+    ],
+)
+def test_what_belongs_together_by_its_place_is_one_group(one: str, other: str) -> None:
+    groups = groups_by_uri([video(one), video(other), video("stranger.mp4")])
+    assert groups[one] == groups[other] != groups["stranger.mp4"]
+
+
+def test_a_users_group_joins_and_gives_its_name() -> None:
+    items = [video("a.mp4"), video("b.mp4"), video("c.mp4"), image("d.png")]
+    groups = groups_by_uri(items, [rule("[ab].mp4", group="Größe"), rule("d.*", group="Größe")])
+    assert groups["a.mp4"] == groups["b.mp4"] == groups["d.png"] == "Größe"
+    assert groups["c.mp4"] == identity("c.mp4")
+
+
+def test_groups_that_share_a_content_are_one() -> None:
+    # a and b are one by name, b and c by content, c and d by the user's list.
+    items = [
+        video("x/a.mp4"),
+        video("x/a.webm", content="same"),
+        video("y/c.mp4", content="same"),
+        video("z/d.mp4"),
+        video("other.mp4"),
+    ]
+    rules = [rule("y/c.mp4", group="one"), rule("z/*", group="one")]
+    groups = groups_by_uri(items, rules)
+    assert {groups.pop("other.mp4")} == {identity("other.mp4")}
+    assert set(groups.values()) == {"one"}
+
+
+def test_a_group_does_not_change_when_files_are_renamed() -> None:
+    before = [video("a_left.mp4", content="1"), video("a_right.mp4", content="2")]
+    after = [video("z/b_l.mov", content="1"), video("z/b_r.mov", content="2")]
+    assert set(groups_by_uri(before).values()) == set(groups_by_uri(after).values())
+
+
+def test_no_group_is_on_both_sides() -> None:
+    items = [video(f"{n}_{side}.mp4") for n in range(40) for side in ("left", "right")]
+    items += [video(f"clip{n}.{suffix}") for n in range(40) for suffix in ("mp4", "webm")]
+    items += [video(f"v/sequences/{n:05d}/{m:04d}") for n in range(40) for m in range(3)]
+    items += [video(f"copies/{n}/{n}.mp4", content=f"{n % 20}") for n in range(40)]
+    plan = make_plan(items, [], SPLIT, 0)
+    splits = defaultdict(set)
+    for source in plan.sources:
+        splits[source.group].add(source.split)
+    assert all(len(of_group) == 1 for of_group in splits.values())
+    assert {split for of_group in splits.values() for split in of_group} == {"train", "validation"}
+    by_uri = split_of(plan)
+    assert all(by_uri[f"{n}_left.mp4"] == by_uri[f"{n}_right.mp4"] for n in range(40))
+    copies = [by_uri[f"copies/{n}/{n}.mp4"] for n in range(40)]
+    assert copies[:20] == copies[20:]
+    of_source = {source.source_id: source.split for source in plan.sources}
+    for row in plan.samples:
+        assert {of_source[span.source_id] for span in row.spans} == {row.split}
+
+
+def test_the_share_of_the_validation_split_is_about_the_recipes() -> None:
+    plan = make_plan(videos(600), [], recipe(validation_fraction=0.2), 0)
+    counts = Counter(source.split for source in plan.sources)
+    assert counts["validation"] / 600 == pytest.approx(0.2, abs=0.05)
+
+
+def test_a_source_keeps_its_split_when_others_come_and_with_another_seed() -> None:
+    few, many = (make_plan(videos(count), [], SPLIT, 0) for count in (20, 60))
+    assert split_of(few).items() <= split_of(many).items()
+    assert split_of(make_plan(videos(20), [], SPLIT, 9)) == split_of(few)
+
+
+def test_the_users_split_wins_over_the_hash() -> None:
+    items = videos(20)
+    for wanted in ("train", "validation"):
+        rules = [rule("videos/1*.mp4", split=wanted)]
+        splits = split_of(make_plan(items, rules, SPLIT, 0))
+        assert {split for uri, split in splits.items() if uri.startswith("videos/1")} == {wanted}
+    assert set(splits.values()) == {"train", "validation"}
+
+
+def test_the_users_split_takes_the_whole_group_along() -> None:
+    pairs = [video(f"{n}_{side}.mp4") for n in range(10) for side in ("left", "right")]
+    for wanted in ("train", "validation"):
+        rules = [rule("*_left.mp4", split=wanted)]
+        splits = split_of(make_plan([*pairs, *videos(20)], rules, SPLIT, 0))
+        assert {splits[f"{n}_right.mp4"] for n in range(10)} == {wanted}
+
+
+def test_a_source_can_be_named_by_its_digest() -> None:
+    rules = [rule(identity("videos/3.mp4"), split="validation", licence="CC-BY")]
+    plan = make_plan(videos(5), rules, recipe(), 0)
+    assert [s.uris for s in plan.sources if s.split == "validation"] == [["videos/3.mp4"]]
+    assert [s.uris for s in plan.sources if s.licence] == [["videos/3.mp4"]]
+
+
+@pytest.mark.parametrize(
+    ("items", "rules"),
+    [
+        (
+            [video("a_left.mp4"), video("a_right.mp4")],
+            [rule("*left*", split="train"), rule("*right*", split="validation")],
+        ),
+        (
+            [video("a.mp4", content="same"), video("b.mp4", content="same")],
+            [rule("a.mp4", split="validation"), rule("b.mp4", split="train")],
+        ),
+        (
+            [video("a.mp4"), video("b.mp4")],
+            [rule("*", group="g"), rule("a*", split="validation"), rule("b*", split="train")],
+        ),
+    ],
+)
+def test_a_group_that_the_list_puts_on_both_sides_is_refused(
+    items: list[Probed], rules: list[SourceRule]
+) -> None:
+    message = refusal(items, SPLIT, rules)
+    assert "train and validation" in message and "must share a split" in message
+
+
+def test_licence_and_attribution_come_from_the_first_rule_that_gives_them() -> None:
+    rules = [
+        rule("videos/1.*", attribution="Zoë"),
+        rule("videos/*", licence="CC-BY", attribution="all of us"),
+        rule("*", licence="CC0"),
+    ]
+    plan = make_plan([*videos(2), image("c.png")], rules, recipe(), 0)
+    given = {source.uris[0]: (source.licence, source.attribution) for source in plan.sources}
+    assert given == {
+        "videos/0.mp4": ("CC-BY", "all of us"),
+        "videos/1.mp4": ("CC-BY", "Zoë"),
+        "c.png": ("CC0", ""),
+    }
+
+
+def test_an_empty_validation_split_is_refused_with_the_cure() -> None:
+    message = refusal(videos(3), recipe(validation_fraction=1e-9))
+    assert message.startswith("the validation split is empty: 3 groups of sources")
+    assert "validation_fraction (0 for no validation split)" in message and "--sources" in message
+    assert "the train split is empty" in refusal(videos(3), recipe(validation_fraction=1))
+
+
+def test_a_fraction_of_0_wants_no_validation_split() -> None:
+    plan = make_plan(videos(3), [], recipe(validation_fraction=0), 0)
+    assert set(split_of(plan).values()) == {"train"}
+
+
+def test_a_validation_split_by_the_list_alone_is_made() -> None:
+    plan = make_plan(videos(3), [rule("videos/0*", split="validation")], recipe(), 0)
+    assert Counter(split_of(plan).values()) == {"train": 2, "validation": 1}
+
+
+def test_where_nothing_is_usable_the_reasons_are_counted() -> None:
+    items = [
+        broken("a.png", "too_small", Status.FILTERED, identity("a")),
+        broken("b.png", "too_small", Status.FILTERED, identity("b")),
+        broken("c.png", "corrupt"),
+    ]
+    message = refusal(items, recipe())
+    assert message.startswith("none of the 3 sources can be used (2 too_small, 1 corrupt): give")
+    assert "64x64 pixels" in message
+
+
+def test_nothing_at_all_is_refused_too() -> None:
+    assert "none of the 0 sources can be used" in refusal([], recipe())
+
+
+# Order
+
+
+def test_the_order_of_the_input_does_not_matter() -> None:
+    items = [
+        *images(15, spans=((0, 3), (5, 2))),
+        *videos(10, spans=((0, 8), (8, 9))),
+        *(video(f"{n}_{side}.mp4") for n in range(3) for side in "lr"),
+        *(image(f"copy/{n}.png", content=f"photos/{n}-夜.png") for n in range(5)),
+        broken("bad.png", "corrupt"),
+    ]
+    rules = [rule("photos/1*", licence="CC0"), rule("videos/2*", group="g")]
+    small = SPLIT.model_copy(update={"shard_mib": 0.2})
+    plan = make_plan(items, rules, small, 5)
+    assert len(plan.shards) > 5
+    for seed in range(5):
+        shuffled = random.Random(seed).sample(items, len(items))
+        assert make_plan(shuffled, rules, small, 5) == plan
+
+
+def test_another_seed_is_another_order() -> None:
+    first, second = (make_plan(videos(20), [], recipe(), seed) for seed in (0, 1))
+    assert [row.key for row in first.samples] != [row.key for row in second.samples]
+    assert {row.key for row in first.samples} == {row.key for row in second.samples}
+
+
+# Clips
+
+
+def test_every_span_of_a_video_is_a_clip_with_its_patches() -> None:
+    items = [video("a.mp4", ((0, 8), (8, 11)), fps=24.0)]
+    plan = make_plan(items, [], recipe(clips={"patches": 3}), 0)
+    rows = sorted(plan.samples, key=lambda row: row.clip)
+    assert [(row.clip, row.patch, row.spans[0].start) for row in rows] == [
+        (0, 0, 0), (1, 1, 0), (2, 2, 0), (3, 0, 8), (4, 1, 8), (5, 2, 8),
+    ]  # fmt: skip
+    assert {row.kind for row in rows} == {SampleKind.CLIP}
+    assert {row.group for row in rows} == {identity("a.mp4")}
+    assert len({row.key for row in rows}) == 6
+
+
+def test_a_small_picture_gives_as_many_patches_as_fit() -> None:
+    four = recipe(clips={"patches": 4})
+    sizes = {(64, 64): 1, (127, 127): 1, (128, 64): 2, (192, 256): 4}
+    for (height, width), count in sizes.items():
+        plan = make_plan([video("a.mp4", height=height, width=width)], [], four, 0)
+        assert len(plan.samples) == count
+
+
+def test_pre_downscale_counts_before_the_patches() -> None:
+    halved = recipe(
+        clips={"patches": 9}, hr={"patch_height": 64, "patch_width": 64, "pre_downscale": 2}
+    )
+    plan = make_plan([video("a.mp4", height=256, width=256)], [], halved, 0)
+    assert len(plan.samples) == 4
+
+
+def test_whole_frames_give_one_patch() -> None:
+    whole = recipe(clips={"patches": 4}, hr={"patch_height": 0, "patch_width": 0})
+    (row,) = make_plan([video("a.mp4", height=75, width=101)], [], whole, 0).samples
+    hr, lr = 72 * 96, 72 * 96 / 16
+    assert row.estimated_bytes == pytest.approx(8 * (hr + 0.5 * lr))
+
+
+def test_patches_of_a_clip_stay_together() -> None:
+    items = videos(12, spans=((0, 8), (8, 8), (16, 8)))
+    rows = make_plan(items, [], recipe(clips={"patches": 4}), 0).samples
+    for start in range(0, len(rows), 4):
+        together = rows[start : start + 4]
+        assert len({row.spans[0].model_dump_json() for row in together}) == 1
+        assert [row.patch for row in together] == [0, 1, 2, 3]
+    starts = [rows[k].spans[0].source_id for k in range(0, len(rows), 4)]
+    assert any(starts[k] != starts[k + 1] for k in range(len(starts) - 1))
+
+
+# Packs
+
+
+def cells_of(rows: Sequence[PlannedSample]) -> Counter[tuple[str, int]]:
+    return Counter(
+        (span.source_id, cell)
+        for row in rows
+        for span in row.spans
+        for cell in range(span.start, span.start + span.count)
+    )
+
+
+def test_packs_take_every_cell_once_and_the_last_is_shorter() -> None:
+    items = [image(f"{n}.png", ((0, 2), (4, 3))) for n in range(7)]
+    rows = make_plan(items, [], recipe(pseudo_video={"frames": 8}), 0).samples
+    sizes = sorted(sum(span.count for span in row.spans) for row in rows)
+    assert sizes == [35 - 4 * 8, 8, 8, 8, 8]
+    expected = {(identity(f"{n}.png"), cell) for n in range(7) for cell in (0, 1, 4, 5, 6)}
+    assert cells_of(rows) == dict.fromkeys(expected, 1)
+    assert {(row.kind, row.clip, row.patch) for row in rows} == {(SampleKind.PSEUDO_VIDEO, 0, 0)}
+
+
+def test_packs_that_come_out_even_leave_no_empty_one() -> None:
+    items = [image(f"{n}.png", ((0, 4),)) for n in range(4)]
+    rows = make_plan(items, [], recipe(pseudo_video={"frames": 8}), 0).samples
+    assert [sum(span.count for span in row.spans) for row in rows] == [8, 8]
+
+
+def test_a_single_image_of_a_single_cell_is_a_pack() -> None:
+    (row,) = make_plan([image("a.png", ((3, 1),))], [], recipe(), 0).samples
+    assert [(span.start, span.count) for span in row.spans] == [(3, 1)]
+    assert row.group == row.key and row.shard == "train-000000"
+
+
+def test_a_large_image_is_cut_into_several_packs() -> None:
+    items = [image("a.png", ((0, 21),))]
+    rows = make_plan(items, [], recipe(pseudo_video={"frames": 8}), 0).samples
+    counts = sorted(span.count for row in rows for span in row.spans)
+    assert counts == [5, 8, 8] and set(cells_of(rows).values()) == {1}
+
+
+def test_a_pack_has_one_split_one_licence_and_one_patch_size() -> None:
+    licences = [rule("photos/1*", licence="CC0"), rule("photos/2*", licence="CC-BY")]
+    items = [*images(30), *(image(f"small/{n}.png", height=72, width=80) for n in range(10))]
+    whole = recipe(
+        validation_fraction=0.4,
+        hr={"patch_height": 0, "patch_width": 0},
+        pseudo_video={"frames": 5},
+    )
+    plan = make_plan(items, licences, whole, 0)
+    sources = {source.source_id: source for source in plan.sources}
+    seen = set()
+    for row in plan.samples:
+        parts = [sources[span.source_id] for span in row.spans]
+        assert {source.split for source in parts} == {row.split}
+        assert {source.licence for source in parts} == {row.licence}
+        assert len({(source.height, source.width) for source in parts}) == 1
+        seen.add((row.split, row.licence))
+    assert len(seen) == 6
+    assert len(cells_of(plan.samples)) == 40 * 4
+
+
+def test_packs_are_no_part_of_clips() -> None:
+    plan = make_plan([*images(4), *videos(3)], [], recipe(), 0)
+    assert Counter(row.kind for row in plan.samples) == {
+        SampleKind.CLIP: 3,
+        SampleKind.PSEUDO_VIDEO: 1,
+    }
+    for row in plan.samples:
+        assert len(row.spans) == (4 if row.kind is SampleKind.PSEUDO_VIDEO else 1)
+
+
+def test_a_folder_of_frames_is_a_clip() -> None:
+    (row,) = make_plan([probed("clip", SourceKind.FRAMES, ((0, 7),))], [], recipe(), 0).samples
+    assert row.kind is SampleKind.CLIP
+
+
+# Keys and shards
+
+
+def test_keys_are_unique_and_fit_for_a_shard() -> None:
+    items = [*videos(30, spans=((0, 8), (8, 8))), *images(50)]
+    given = recipe(clips={"patches": 4}, pseudo_video={"frames": 3})
+    keys = [row.key for row in make_plan(items, [], given, 0).samples]
+    assert len(set(keys)) == len(keys) == 30 * 2 * 4 + 67
+    assert all(key.isascii() and "." not in key and key == key.lower() for key in keys)
+
+
+def test_shards_are_filled_up_to_their_size_and_counted_per_split() -> None:
+    given = recipe(validation_fraction=0.3, shard_mib=0.2)
+    plan = make_plan(videos(60), [], given, 0)
+    names = [rows[0].shard for rows in plan.shards]
+    assert names == sorted(set(names))
+    for split in ("train", "validation"):
+        of_split = [name for name in names if name.startswith(split)]
+        assert of_split == [f"{split}-{number:06d}" for number in range(len(of_split))]
+        assert of_split
+    sizes = [sum(row.estimated_bytes for row in rows) for rows in plan.shards]
+    assert max(sizes) <= 0.2 * 2**20
+    one = plan.samples[0].estimated_bytes
+    full = [s for s, rows in zip(sizes, plan.shards, strict=True) if rows[0].split == "train"][:-1]
+    assert min(full) + one > 0.2 * 2**20
+    for rows in plan.shards:
+        assert {row.split for row in rows} == {rows[0].shard.split("-")[0]}
+
+
+def test_a_sample_larger_than_a_shard_has_one_of_its_own() -> None:
+    plan = make_plan(videos(5), [], recipe(shard_mib=0.0001), 0)
+    assert [len(rows) for rows in plan.shards] == [1] * 5
+
+
+def test_each_split_has_a_shard_however_small() -> None:
+    plan = make_plan(videos(2), [rule("videos/0*", split="validation")], recipe(), 0)
+    assert [row.shard for row in plan.samples] == ["train-000000", "validation-000000"]
+
+
+def test_more_streams_weigh_more() -> None:
+    streams = [{"name": f"s{number}"} for number in range(4)]
+    one, four = (
+        make_plan(videos(1), [], given, 0).samples[0].estimated_bytes
+        for given in (recipe(), recipe(streams=streams))
+    )
+    assert one == round(8 * 64 * 64 * (1 + 0.5 / 16))
+    assert four == round(8 * 64 * 64 * (1 + 4 * 0.5 / 16))

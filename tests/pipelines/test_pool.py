@@ -1,0 +1,138 @@
+import os
+import signal
+import time
+from collections.abc import Iterator
+
+import cv2
+import pytest
+
+from pipelines.pool import Done, WorkerDied, WorkerPool, available_cores
+
+# Workers import these functions, so they stand on the module's level.
+
+
+def double(number: int) -> int:
+    return 2 * number
+
+
+def misbehave(how: str) -> str:
+    match how:
+        case "abort":
+            os.abort()
+        case "kill":
+            os.kill(os.getpid(), signal.SIGKILL)
+        case "exit":
+            os._exit(3)
+        case "loop":
+            while True:
+                pass
+        case "raise":
+            raise KeyError("a bug of ours")
+    return how
+
+
+def slow_for_even(number: int) -> int:
+    time.sleep(0.1 if number % 2 == 0 else 0)
+    return number
+
+
+def process_of(number: int) -> int:
+    time.sleep(0.02)
+    return os.getpid()
+
+
+def burn(cpu_seconds: float) -> float:
+    until = time.process_time() + cpu_seconds
+    while time.process_time() < until:
+        pass
+    return cpu_seconds
+
+
+def opencv_threads(_: int) -> int:
+    return cv2.getNumThreads()
+
+
+@pytest.fixture(scope="module")
+def pool() -> Iterator[WorkerPool]:
+    two = WorkerPool(2, cpu_limit_seconds=1)
+    yield two
+    two.close()
+
+
+def test_results_come_in_the_order_of_the_tasks(pool: WorkerPool) -> None:
+    outcomes = list(pool.map_ordered(slow_for_even, range(9)))
+    assert outcomes == [(number, Done(number)) for number in range(9)]
+
+
+def test_no_tasks_give_no_results(pool: WorkerPool) -> None:
+    assert list(pool.map_ordered(double, [])) == []
+
+
+def test_a_task_that_kills_its_worker_costs_itself_alone(pool: WorkerPool) -> None:
+    tasks = ["a", "abort", "b", "kill", "c", "exit", "d", "loop", "e", "f"]
+    outcomes = dict(pool.map_ordered(misbehave, tasks))
+    assert list(outcomes) == tasks
+    assert outcomes.pop("abort") == WorkerDied("worker_died", "SIGABRT")
+    assert outcomes.pop("kill") == WorkerDied("worker_died", "SIGKILL")
+    assert outcomes.pop("exit") == WorkerDied("worker_died", "exit code 3")
+    assert outcomes.pop("loop") == WorkerDied("cpu_limit", "the task exceeded its CPU time")
+    assert outcomes == {task: Done(task) for task in "abcdef"}
+
+
+def test_a_death_as_the_last_task_is_told_too(pool: WorkerPool) -> None:
+    assert pool.run(misbehave, "kill") == WorkerDied("worker_died", "SIGKILL")
+    assert list(pool.map_ordered(misbehave, ["abort"])) == [
+        ("abort", WorkerDied("worker_died", "SIGABRT"))
+    ]
+    assert pool.run(double, 4) == Done(8)
+
+
+def test_an_exception_of_the_function_is_raised_here(pool: WorkerPool) -> None:
+    with pytest.raises(KeyError, match="a bug of ours"):
+        list(pool.map_ordered(misbehave, ["a", "raise", "b"]))
+    with pytest.raises(KeyError, match="a bug of ours"):
+        pool.run(misbehave, "raise")
+    assert pool.run(double, 1) == Done(2)
+
+
+def test_the_limit_is_for_each_task_and_not_for_the_worker() -> None:
+    one = WorkerPool(1, cpu_limit_seconds=1)
+    try:
+        assert [outcome for _, outcome in one.map_ordered(burn, [0.4] * 4)] == [Done(0.4)] * 4
+    finally:
+        one.close()
+
+
+def test_sleeping_is_not_held_against_a_task(pool: WorkerPool) -> None:
+    # More elapsed time than the limit on CPU time allows.
+    assert pool.run(time.sleep, 2.2) == Done(None)
+
+
+def test_workers_are_reused(pool: WorkerPool) -> None:
+    pids = {outcome.value for _, outcome in pool.map_ordered(process_of, range(20))}  # type: ignore[union-attr]
+    assert len(pids) <= 2
+    assert os.getpid() not in pids
+
+
+def test_tasks_are_taken_as_workers_become_free(pool: WorkerPool) -> None:
+    taken = []
+
+    def tasks() -> Iterator[int]:
+        for number in range(1000):
+            taken.append(number)
+            yield number
+
+    outcomes = pool.map_ordered(double, tasks())
+    assert next(outcomes) == (0, Done(0))
+    assert len(taken) <= 6
+    for _ in range(10):
+        next(outcomes)
+    assert len(taken) <= 16
+
+
+def test_workers_leave_parallelism_to_the_pool(pool: WorkerPool) -> None:
+    assert pool.run(opencv_threads, 0) == Done(1)
+
+
+def test_there_is_a_core_to_work_on() -> None:
+    assert 1 <= available_cores() <= (os.cpu_count() or 1)

@@ -1,0 +1,88 @@
+from pathlib import Path
+
+import pytest
+
+from pipelines.errors import UserError
+from pipelines.recipe_files import load_recipe, shipped_recipes
+
+TOML = """
+name = "mine"
+source = "Größe 夜"
+shared = [{ op = "downscale" }]
+streams = [{ name = "clean" }]
+"""
+YAML = """
+name: mine
+source: Größe 夜
+shared: [{op: downscale}]
+streams: [{name: clean}]
+"""
+
+
+def write(file: Path, text: str) -> str:
+    file.write_bytes(text.encode())
+    return str(file)
+
+
+def refusal(name_or_path: str) -> str:
+    with pytest.raises(UserError) as caught:
+        load_recipe(name_or_path)
+    return str(caught.value)
+
+
+def test_shipped_recipes_are_found_by_name() -> None:
+    assert shipped_recipes() == ["cavsr", "vcisr"]
+    assert [load_recipe(name).name for name in shipped_recipes()] == ["cavsr", "vcisr"]
+
+
+def test_a_recipe_may_be_written_in_toml_or_yaml(tmp_path: Path) -> None:
+    files = [("夜.toml", TOML), ("a b.yaml", YAML), ("c.yml", YAML)]
+    recipes = [load_recipe(write(tmp_path / name, text)) for name, text in files]
+    assert recipes[0].source == "Größe 夜"
+    assert recipes[0] == recipes[1] == recipes[2]
+
+
+def test_a_shipped_recipe_is_not_shadowed_by_a_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "cavsr").mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert load_recipe("cavsr").name == "cavsr"
+
+
+def test_a_mistyped_name_is_refused_with_what_was_meant() -> None:
+    message = refusal("cavrs")
+    assert "no recipe 'cavrs'" in message and "did you mean 'cavsr'?" in message
+    assert "Shipped: cavsr, vcisr; or give a file" in message
+
+
+def test_what_is_nowhere_is_refused_with_what_there_is(tmp_path: Path) -> None:
+    for missing in (str(tmp_path / "nowhere.toml"), "", str(tmp_path)):
+        message = refusal(missing)
+        assert f"no recipe {missing!r}" in message and "Shipped: cavsr, vcisr" in message
+        assert "did you mean" not in message
+
+
+def test_a_file_of_another_kind_is_refused(tmp_path: Path) -> None:
+    for name in ("recipe.json", "recipe", "recipe.TOML.bak"):
+        file = write(tmp_path / name, TOML)
+        expected = f"recipe {file!r}: name it .toml or .yaml, as it is written"
+        assert refusal(file) == expected
+
+
+def test_a_mistake_inside_is_told_with_the_file_and_the_key(tmp_path: Path) -> None:
+    file = write(tmp_path / "mine.toml", f"scael = 2\n{TOML}")
+    assert refusal(file) == (
+        f"{file} is not a recipe:\n  scael: unknown key, did you mean 'scale'?"
+    )
+
+
+def test_a_file_that_is_not_what_its_name_says_is_refused(tmp_path: Path) -> None:
+    assert "is not TOML" in refusal(write(tmp_path / "a.toml", YAML))
+    assert "is not YAML" in refusal(write(tmp_path / "b.yaml", "a: [1"))
+
+
+def test_bytes_that_are_no_text_are_refused_by_the_name_of_the_file(tmp_path: Path) -> None:
+    file = tmp_path / "latin1.toml"
+    file.write_bytes('source = "Größe"'.encode("latin-1"))
+    assert "utf-8" in refusal(str(file))

@@ -1,0 +1,110 @@
+import json
+from pathlib import Path
+
+import pytest
+
+from schemas.manifest import (
+    MANIFEST_NAME,
+    DataFile,
+    DatasetError,
+    Environment,
+    Manifest,
+    Shard,
+    canonical_json,
+    read_manifest,
+    sha256_json,
+)
+from schemas.record import SCHEMA_VERSION, SchemaVersionError
+
+TABLE = DataFile(path="index/plan.parquet", size=10, sha256="ab", rows=3)
+MANIFEST = Manifest(
+    name="small",
+    recipe_sha256="cd",
+    recipe={"name": "small", "source": "Größe 夜", "shard_mib": 0.5, "shared": []},
+    seed=2**62,
+    environment=Environment(libraries={"av": "18.1.0"}, encoders={"h264": "x264 - core 165"}),
+    scale=4,
+    streams=["clean", "crf25"],
+    splits={"train": 3, "validation": 0},
+    failures={"flat": 2},
+    shards=[
+        Shard(
+            shard="train-000000",
+            split="train",
+            plan_sha256="ef",
+            num_samples=3,
+            num_left_out=2,
+            files=[TABLE],
+        )
+    ],
+    tables=[TABLE],
+)
+
+
+def dataset(folder: Path, data: bytes) -> Path:
+    (folder / MANIFEST_NAME).write_bytes(data)
+    return folder
+
+
+def test_what_is_written_is_read(tmp_path: Path) -> None:
+    assert read_manifest(dataset(tmp_path, MANIFEST.model_dump_json(indent=1).encode())) == MANIFEST
+
+
+def test_a_missing_manifest_says_how_to_finish_the_dataset(tmp_path: Path) -> None:
+    for folder in (tmp_path, tmp_path / "nowhere"):
+        with pytest.raises(DatasetError) as caught:
+            read_manifest(folder)
+        assert str(caught.value) == (
+            f"{folder} has no manifest.json: it is no dataset, or its synthesis did not finish; "
+            "run the same pipelines.synthesize command again to finish it"
+        )
+
+
+def test_a_folder_called_like_the_manifest_is_none(tmp_path: Path) -> None:
+    (tmp_path / MANIFEST_NAME).mkdir()
+    with pytest.raises(DatasetError, match=r"has no manifest\.json"):
+        read_manifest(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"{",
+        MANIFEST.model_dump_json().encode()[:-1],
+        b"\xff\xfe",
+        b"[]",
+        b"null",
+        b'"text"',
+        json.dumps({"schema_version": SCHEMA_VERSION}).encode(),
+        json.dumps(MANIFEST.model_dump(mode="json") | {"colour": 1}).encode(),
+        json.dumps(MANIFEST.model_dump(mode="json") | {"scale": "four"}).encode(),
+    ],
+)
+def test_a_file_that_is_no_manifest_is_refused_by_name(tmp_path: Path, data: bytes) -> None:
+    with pytest.raises(DatasetError) as caught:
+        read_manifest(dataset(tmp_path, data))
+    assert str(caught.value).startswith(f"{tmp_path / MANIFEST_NAME} is not a manifest: ")
+
+
+@pytest.mark.parametrize("version", ["2.0", "0.9", "", "11.0", 2])
+def test_another_major_version_is_refused_before_its_fields_are_looked_at(
+    tmp_path: Path, version: object
+) -> None:
+    data = json.dumps({"schema_version": version, "of": "the future"}).encode()
+    with pytest.raises(SchemaVersionError) as caught:
+        read_manifest(dataset(tmp_path, data))
+    assert f"schema version '{version}', this code reads '{SCHEMA_VERSION}'" in str(caught.value)
+    assert "read it with the release that wrote it" in str(caught.value)
+
+
+def test_another_minor_version_is_read(tmp_path: Path) -> None:
+    later = MANIFEST.model_copy(update={"schema_version": SCHEMA_VERSION.split(".")[0] + ".99"})
+    assert read_manifest(dataset(tmp_path, later.model_dump_json().encode())) == later
+
+
+def test_equal_values_have_equal_canonical_json() -> None:
+    one, other = {"b": [1, 2.5], "a": "夜"}, {"a": "夜", "b": [1, 2.5]}
+    assert canonical_json(one) == canonical_json(other) == '{"a":"夜","b":[1,2.5]}'.encode()
+    assert sha256_json(one) == sha256_json(other)
+    assert sha256_json({"a": [1, 2]}) != sha256_json({"a": [2, 1]})

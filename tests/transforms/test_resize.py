@@ -1,0 +1,226 @@
+import cv2
+import numpy as np
+import pytest
+from PIL import Image
+
+from schemas.draw import ResizeKernel
+from tests.pictures import texture
+from transforms.resize import resize, resize_uint8
+
+KERNELS: list[ResizeKernel] = ["matlab_bicubic", "area", "bilinear", "bicubic"]
+
+
+def random_image(height: int, width: int, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).random((height, width, 3)).astype(np.float32)
+
+
+def gray(channel: np.ndarray) -> np.ndarray:
+    return np.repeat(channel[:, :, None], 3, axis=2).astype(np.float32)
+
+
+@pytest.mark.parametrize(
+    ("factor", "expected"),
+    [(0.25, [0.436591, 0.486158, 0.540380]), (0.5, [0.305352, 0.489842, 0.576151])],
+)
+def test_imresize_of_matlab_is_met_borders_included(factor: float, expected: list[float]) -> None:
+    # Computed by a port of MATLAB's imresize that is independent of this code.
+    image = np.random.default_rng(2).random((32, 48, 3)).astype(np.float32)
+    resized = resize(image, round(32 * factor), round(48 * factor), "matlab_bicubic")
+    found = [resized[0, 0, 0], resized[3, 5, 1], resized[-1, -1, 2]]
+    assert found == pytest.approx(expected, abs=1e-6)
+
+
+def pillow_bicubic(image: np.ndarray, height: int, width: int) -> np.ndarray:
+    channels = [
+        Image.fromarray(image[:, :, c]).resize((width, height), Image.Resampling.BICUBIC)
+        for c in range(3)
+    ]
+    return np.stack([np.asarray(channel) for channel in channels], axis=2)
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [((96, 120), (24, 30)), ((97, 121), (31, 40)), ((64, 48), (100, 77)), ((90, 90), (60, 72))],
+)
+def test_pillow_agrees_inside(old: tuple[int, int], new: tuple[int, int]) -> None:
+    image = random_image(*old)
+    ours, theirs = resize(image, *new, "matlab_bicubic"), pillow_bicubic(image, *new)
+    margin = 6  # Pillow does not mirror at the border
+    inside = np.s_[margin:-margin, margin:-margin]
+    assert ours[inside].size
+    assert np.abs(ours - theirs)[inside].max() < 1e-5
+
+
+@pytest.mark.parametrize("kernel", [*KERNELS, "bd"])
+@pytest.mark.parametrize("level", [0.0, 0.3, 1.0])
+def test_a_constant_image_stays_constant_up_to_its_borders(
+    kernel: ResizeKernel, level: float
+) -> None:
+    image = np.full((36, 52, 3), level, np.float32)
+    sizes = [(9, 13)] if kernel == "bd" else [(9, 13), (13, 17), (71, 53), (36, 52), (1, 1)]
+    for size in sizes:
+        resized = resize(image, *size, kernel)
+        assert resized.shape == (*size, 3) and resized.dtype == np.float32
+        assert np.abs(resized - level).max() < 5e-6
+
+
+def centre_of_mass(image: np.ndarray) -> np.ndarray:
+    """(row, column) of an image that is one blob on black."""
+    mass = image[:, :, 0].astype(float)
+    rows, columns = np.indices(mass.shape)
+    return np.array([(rows * mass).sum(), (columns * mass).sum()]) / mass.sum()
+
+
+def blob(size: tuple[int, int], centre: np.ndarray, sigma: float) -> np.ndarray:
+    """A Gaussian with its centre at (row, column), black elsewhere."""
+    rows, columns = np.indices(size)
+    return gray(np.exp(-((rows - centre[0]) ** 2 + (columns - centre[1]) ** 2) / (2 * sigma**2)))
+
+
+SIZES = [
+    ((96, 128), (24, 32)),
+    ((96, 128), (48, 64)),
+    ((97, 129), (40, 51)),
+    ((97, 63), (61, 62)),
+    ((33, 47), (66, 94)),
+    ((33, 47), (71, 60)),
+    ((48, 48), (48, 48)),
+]
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+@pytest.mark.parametrize(("old", "new"), SIZES)
+@pytest.mark.parametrize("place", [(0.5, 0.5), (0.43, 0.61)])
+def test_no_kernel_moves_the_picture(
+    kernel: ResizeKernel, old: tuple[int, int], new: tuple[int, int], place: tuple[float, float]
+) -> None:
+    factors = np.array(new) / old
+    centre = np.array(place) * old - 0.5
+    # Wide enough that the aliased kernels see a smooth blob too.
+    sigma = 2 / min(1.0, *factors)
+    resized = resize(blob(old, centre, sigma), *new, kernel)
+    expected = (centre + 0.5) * factors - 0.5
+    # Pixels of the result. OpenCV's bicubic (a = -0.75) bends straight ramps a little.
+    tolerance = 0.03 if kernel == "bicubic" else 0.01
+    assert np.abs(centre_of_mass(resized) - expected).max() < tolerance
+
+
+def test_an_impulse_spreads_around_its_own_place() -> None:
+    # 4x down, every position within a block: the mean over positions is the block's centre.
+    masses = []
+    for shift in range(4):
+        image = np.zeros((64, 64, 3), np.float32)
+        image[32 + shift, 32 + shift] = 1
+        masses.append(centre_of_mass(resize(image, 16, 16, "matlab_bicubic")))
+    assert np.mean(masses, axis=0) == pytest.approx([8, 8], abs=1e-4)
+    for shift, mass in enumerate(masses):
+        assert mass == pytest.approx([(32 + shift + 0.5) / 4 - 0.5] * 2, abs=0.04)
+
+
+@pytest.mark.parametrize("kernel", [*KERNELS, "bd"])
+def test_a_turned_image_gives_the_turned_result(kernel: ResizeKernel) -> None:
+    image = random_image(32, 48)
+    resized = resize(image, 8, 12, kernel)
+    flipped = resize(np.ascontiguousarray(image[::-1, ::-1]), 8, 12, kernel)
+    assert np.abs(flipped[::-1, ::-1] - resized).max() < 1e-6
+    turned = resize(np.ascontiguousarray(image.transpose(1, 0, 2)), 12, 8, kernel)
+    assert np.abs(turned.transpose(1, 0, 2) - resized).max() < 1e-6
+
+
+def slow_bd(image: np.ndarray) -> np.ndarray:
+    """The BD degradation word for word.
+
+    A Gaussian of sigma 1.6 in a window of 12x12, borders replicated, then every fourth pixel from
+    the second one on. MATLAB puts the origin of an even window at its element 6 (1-based).
+    """
+    offsets = np.arange(12) - 5.5
+    window = np.exp(-(offsets[:, None] ** 2 + offsets**2) / (2 * 1.6**2))
+    window /= window.sum()
+    height, width, _ = image.shape
+    blurred = np.zeros((height, width, 3))
+    for row in range(height):
+        for column in range(width):
+            for i in range(12):
+                for j in range(12):
+                    y = min(max(row + i - 5, 0), height - 1)
+                    x = min(max(column + j - 5, 0), width - 1)
+                    blurred[row, column] += window[i, j] * image[y, x]
+    return blurred[1::4, 1::4]
+
+
+@pytest.mark.parametrize("size", [(16, 20), (4, 8)])
+def test_bd_is_what_its_definition_says_borders_included(size: tuple[int, int]) -> None:
+    image = random_image(*size)
+    resized = resize(image, size[0] // 4, size[1] // 4, "bd")
+    assert np.abs(resized - slow_bd(image)).max() < 1e-6
+
+
+def test_bd_samples_at_the_centre_of_each_block_of_4() -> None:
+    centre = np.array([47.0, 66.5])
+    resized = resize(blob((96, 128), centre, 8), 24, 32, "bd")
+    expected = (centre + 0.5) / 4 - 0.5
+    assert np.abs(centre_of_mass(resized) - expected).max() < 1e-3
+    rows = np.arange(64, dtype=float)
+    ramp = gray(np.broadcast_to(rows[:, None], (64, 64)))
+    inner = resize(ramp, 16, 16, "bd")[3:-3, 3:-3, 0]
+    expected_rows = np.broadcast_to(4 * np.arange(3, 13)[:, None] + 1.5, (10, 10))
+    assert inner == pytest.approx(expected_rows, abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [((32, 32), (16, 16)), ((32, 32), (8, 9)), ((33, 32), (8, 8)), ((8, 8), (32, 32))],
+)
+def test_bd_refuses_other_factors_than_4(old: tuple[int, int], new: tuple[int, int]) -> None:
+    with pytest.raises(ValueError, match="the bd kernel shrinks by 4, not from"):
+        resize(random_image(*old), *new, "bd")
+
+
+def test_resizing_to_the_same_size_changes_nothing() -> None:
+    image = random_image(37, 53)
+    for kernel in KERNELS:
+        assert np.abs(resize(image, 37, 53, kernel) - image).max() < 1e-6
+
+
+def test_tiny_images_are_resized_too() -> None:
+    for size in ((1, 1), (1, 5), (2, 3)):
+        image = random_image(*size)
+        for new in ((1, 1), (3, 4), (16, 16)):
+            resized = resize(image, *new, "matlab_bicubic")
+            assert resized.shape == (*new, 3) and np.isfinite(resized).all()
+
+
+def test_channels_do_not_mix() -> None:
+    image = random_image(24, 36)
+    for kernel in KERNELS:
+        whole = resize(image, 6, 9, kernel)
+        for channel in range(3):
+            alone = resize(gray(image[:, :, channel]), 6, 9, kernel)
+            assert np.array_equal(alone[:, :, 0], whole[:, :, channel])
+
+
+def test_the_aliased_kernels_are_opencvs_and_the_antialiased_one_is_not() -> None:
+    stripes = gray(np.indices((64, 64))[1] % 2)
+    assert np.ptp(resize(stripes, 16, 16, "matlab_bicubic")[2:-2, 2:-2]) < 0.02
+    image = random_image(64, 64)
+    expected = cv2.resize(image, (23, 29), interpolation=cv2.INTER_CUBIC)
+    assert np.array_equal(resize(image, 29, 23, "bicubic"), expected)
+    blocks = image.reshape(16, 4, 16, 4, 3).mean(axis=(1, 3))
+    assert np.abs(resize(image, 16, 16, "area") - blocks).max() < 1e-6
+
+
+def test_sharp_edges_overshoot_and_uint8_is_clipped() -> None:
+    edge = np.zeros((32, 32, 3), np.uint8)
+    edge[:, 16:] = 255
+    as_float = resize(edge.astype(np.float32), 64, 64, "matlab_bicubic")
+    assert as_float.min() < -5 and as_float.max() > 260
+    as_uint8 = resize_uint8(edge, 64, 64)
+    assert as_uint8.dtype == np.uint8
+    assert np.array_equal(as_uint8, np.clip(np.rint(as_float), 0, 255))
+
+
+def test_equal_images_give_equal_bytes() -> None:
+    picture = texture(61, 83)
+    first, second = resize_uint8(picture, 17, 29), resize_uint8(picture.copy(), 17, 29)
+    assert first.tobytes() == second.tobytes()
+    assert first.flags.c_contiguous

@@ -1,0 +1,187 @@
+import io
+import struct
+import zipfile
+
+import cv2
+import numpy as np
+import pytest
+
+from schemas.sample import HrTile, Sample, SampleKind
+from tests.pictures import texture
+from transforms import decode
+from transforms.decode import decode_hr
+from transforms.tiles import decode_webp, encode_webp, pack_tiles
+
+LAYOUTS = [(64, 64, 64), (64, 96, 32), (37, 53, 16), (40, 40, 256), (1, 1, 16), (17, 33, 16)]
+
+
+def clip(frames: int, height: int, width: int) -> np.ndarray:
+    return np.stack([texture(height, width, seed) for seed in range(frames)])
+
+
+def sample_of(hr: np.ndarray, tiles: list[HrTile]) -> Sample:
+    return Sample(
+        key="key",
+        kind=SampleKind.CLIP,
+        split="train",
+        group="",
+        licence="",
+        recipe_sha256="",
+        seed=0,
+        clip=0,
+        num_frames=hr.shape[0],
+        scale=1,
+        hr_height=hr.shape[1],
+        hr_width=hr.shape[2],
+        fps=0,
+        scene_draw="{}",
+        origins=[],
+        hr_tiles=tiles,
+        streams=[],
+    )
+
+
+def packed(hr: np.ndarray, tile: int) -> tuple[Sample, bytes]:
+    member, tiles = pack_tiles(hr, tile)
+    return sample_of(hr, tiles), member
+
+
+@pytest.mark.parametrize(("height", "width", "tile"), LAYOUTS)
+@pytest.mark.parametrize("frames", [1, 3])
+def test_hr_comes_back_exactly(height: int, width: int, tile: int, frames: int) -> None:
+    hr = clip(frames, height, width)
+    decoded = decode_hr(*packed(hr, tile))
+    assert decoded.dtype == np.uint8
+    assert np.array_equal(decoded, hr)
+
+
+@pytest.mark.parametrize("level", [0, 255])
+def test_extreme_pictures_come_back_exactly(level: int) -> None:
+    hr = np.full((1, 33, 47, 3), level, np.uint8)
+    hr[0, 5, 7] = [0, 255, 0]
+    noise = np.random.default_rng(0).integers(0, 256, (1, 33, 47, 3)).astype(np.uint8)
+    for picture in (hr, noise):
+        assert np.array_equal(decode_hr(*packed(picture, 16)), picture)
+
+
+@pytest.mark.parametrize(("height", "width", "tile"), LAYOUTS)
+def test_tiles_cover_every_pixel_of_every_frame_once(height: int, width: int, tile: int) -> None:
+    _, tiles = pack_tiles(clip(2, height, width), tile)
+    covered = np.zeros((2, height, width), int)
+    for t in tiles:
+        assert 1 <= t.height <= tile and 1 <= t.width <= tile
+        covered[t.frame, t.top : t.top + t.height, t.left : t.left + t.width] += 1
+    assert (covered == 1).all()
+
+
+def test_windows_are_slices() -> None:
+    hr = clip(4, 37, 53)
+    sample, member = packed(hr, 16)
+    rng = np.random.default_rng(0)
+    for _ in range(30):
+        start, top, left = (int(rng.integers(0, size)) for size in hr.shape[:3])
+        count, height, width = (
+            int(rng.integers(1, size - at + 1))
+            for at, size in zip((start, top, left), hr.shape[:3], strict=True)
+        )
+        window = decode_hr(sample, member, start, count, top, left, height, width)
+        expected = hr[start : start + count, top : top + height, left : left + width]
+        assert np.array_equal(window, expected)
+
+
+def test_what_is_left_out_of_a_window_reaches_to_the_end() -> None:
+    hr = clip(3, 40, 50)
+    sample, member = packed(hr, 16)
+    assert np.array_equal(decode_hr(sample, member, start=1, top=5, left=49), hr[1:, 5:, 49:])
+    assert np.array_equal(decode_hr(sample, member, count=1, height=1), hr[:1, :1])
+
+
+@pytest.mark.parametrize(
+    ("window", "touched"),
+    [
+        ({}, 2 * 3 * 4),
+        ({"start": 1}, 3 * 4),
+        ({"start": 0, "count": 1, "top": 0, "left": 0, "height": 16, "width": 16}, 1),
+        ({"start": 0, "count": 1, "top": 15, "left": 15, "height": 2, "width": 2}, 4),
+        ({"top": 16, "height": 16}, 2 * 4),
+        ({"top": 39, "left": 52}, 2),
+    ],
+)
+def test_only_the_tiles_that_a_window_touches_are_decoded(
+    monkeypatch: pytest.MonkeyPatch, window: dict[str, int], touched: int
+) -> None:
+    sample, member = packed(clip(2, 40, 53), 16)
+    decoded = []
+
+    def counting(data: bytes) -> np.ndarray:
+        decoded.append(data)
+        return decode_webp(data)
+
+    monkeypatch.setattr(decode, "decode_webp", counting)
+    decode_hr(sample, member, **window)
+    assert len(decoded) == len(set(decoded)) == touched
+
+
+@pytest.mark.parametrize(
+    "window",
+    [
+        {"start": -1},
+        {"start": 2},
+        {"count": 0},
+        {"start": 1, "count": 2},
+        {"top": 40},
+        {"top": 30, "height": 11},
+        {"left": -1},
+        {"width": 51},
+    ],
+)
+def test_a_window_beyond_the_patch_is_refused(window: dict[str, int]) -> None:
+    sample, member = packed(clip(2, 40, 50), 16)
+    with pytest.raises(ValueError, match="does not fit"):
+        decode_hr(sample, member, **window)
+
+
+def test_any_zip_reader_opens_the_member() -> None:
+    hr = clip(2, 40, 50)
+    member, tiles = pack_tiles(hr, 32)
+    with zipfile.ZipFile(io.BytesIO(member)) as archive:
+        assert archive.testzip() is None
+        names = archive.namelist()
+        assert names == sorted(names) and len(names) == len(tiles)
+        for name, t in zip(names, tiles, strict=True):
+            assert name == f"{t.frame:05d}_{t.top:05d}_{t.left:05d}.webp"
+            data = archive.read(name)
+            assert data == member[t.offset : t.offset + t.size]
+            pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+            assert pixels is not None
+            expected = hr[t.frame, t.top : t.top + t.height, t.left : t.left + t.width]
+            assert np.array_equal(cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB), expected)
+
+
+def test_byte_ranges_are_whole_webp_files() -> None:
+    member, tiles = pack_tiles(clip(2, 40, 50), 32)
+    for t in tiles:
+        data = member[t.offset : t.offset + t.size]
+        assert (data[:4], data[8:12]) == (b"RIFF", b"WEBP")
+        assert struct.unpack("<I", data[4:8])[0] + 8 == t.size
+
+
+def test_equal_frames_give_equal_bytes() -> None:
+    hr = clip(2, 37, 53)
+    again = np.asfortranarray(hr)  # the same pixels in another order of memory
+    member, tiles = pack_tiles(hr, 16)
+    assert pack_tiles(again, 16) == (member, tiles)
+    with zipfile.ZipFile(io.BytesIO(member)) as archive:
+        times = {info.date_time for info in archive.infolist()}
+    assert times == {(1980, 1, 1, 0, 0, 0)}
+
+
+def test_a_damaged_tile_is_told() -> None:
+    sample, member = packed(clip(1, 32, 32), 32)
+    damaged = bytearray(member)
+    damaged[sample.hr_tiles[0].offset] ^= 0xFF
+    with pytest.raises(ValueError, match="not a WebP image"):
+        decode_hr(sample, bytes(damaged))
+    for data in (b"not a picture", encode_webp(texture(9, 9))[:20]):
+        with pytest.raises(ValueError, match="not a WebP image"):
+            decode_webp(data)
