@@ -1,5 +1,6 @@
 """Writes docs/reference.md from the schemas: `python -m docs.reference`."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import schemas.motion
@@ -135,7 +136,7 @@ def _columns(record: type[Record]) -> str:
     return _table(("column", "type", "meaning"), rows)
 
 
-def _table(header: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
+def _table(header: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
     lines = [header, tuple("---" for _ in header), *rows]
     cells = [[" ".join(cell.replace("|", "\\|").split()) for cell in line] for line in lines]
     return "\n".join(f"| {' | '.join(line)} |" for line in cells)

@@ -106,6 +106,8 @@ def _outcome(future: ProcessFuture) -> Done | WorkerDied:
         if death.exitcode == -signal.SIGXCPU:
             return WorkerDied("cpu_limit", "the task exceeded its CPU time")
         return WorkerDied("worker_died", _explain_exit(death.exitcode))
+    except SystemExit as leaving:  # of the task, which came back as its exception
+        return WorkerDied("worker_died", f"exit code {leaving.code}")
     except FutureTimeoutError:
         return WorkerDied("stalled", f"no result after {_STALL_SECONDS} s")
 

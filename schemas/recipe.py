@@ -2,14 +2,16 @@
 
 import difflib
 import tomllib
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, TypeVar
 
 import yaml
-from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic import AfterValidator, Field, ValidationError, field_validator, model_validator
 
 from schemas.draw import BlurKernel, Codec, PixelFormat, RateMode, ResizeKernel
 from schemas.manifest import sha256_json
 from schemas.record import Record
+
+Key = TypeVar("Key")
 
 
 class Range(Record):
@@ -31,6 +33,41 @@ class Range(Record):
 
 Number = float | Range | Annotated[list[float], Field(min_length=1)]
 """A fixed value, `{min, max, step}` (uniform), or a list (one of them, equally likely)."""
+
+
+def _ends(number: Number) -> list[float]:
+    if isinstance(number, Range):
+        return [number.min, number.max]
+    return number if isinstance(number, list) else [number]
+
+
+def _check_between(number: Number, least: float, most: float) -> None:
+    for value in _ends(number):
+        if not least <= value <= most:
+            raise ValueError(f"{value:g} is not between {least:g} and {most:g}")
+
+
+def _between(least: float, most: float) -> AfterValidator:
+    def check(number: Number) -> Number:
+        _check_between(number, least, most)
+        return number
+
+    return AfterValidator(check)
+
+
+def _check_odd(number: Number) -> Number:
+    # A kernel with an even number of taps has no middle, and shifts the picture by half a pixel.
+    steps = [number.step] if isinstance(number, Range) and number.min < number.max else [2.0]
+    if any(value % 2 != 1 for value in _ends(number)) or any(s <= 0 or s % 2 for s in steps):
+        raise ValueError("give odd whole numbers; a range of them needs an even step")
+    return number
+
+
+def _check_some_weight(weights: dict[Key, float]) -> dict[Key, float]:
+    if weights and not sum(weights.values()):
+        raise ValueError("all weights are 0")
+    return weights
+
 
 Probability = Annotated[float, Field(ge=0, le=1)]
 Weight = Annotated[float, Field(ge=0)]
@@ -86,9 +123,9 @@ class Scaling(Record):
     """weight of shrinking"""
     keep: Weight = 1
     """weight of leaving the size alone"""
-    up_factor: Number = Range(min=1, max=1.5)
+    up_factor: Annotated[Number, _between(1, 8)] = Range(min=1, max=1.5)
     """factor when enlarging"""
-    down_factor: Number = Range(min=0.5, max=1)
+    down_factor: Annotated[Number, _between(0.01, 1)] = Range(min=0.5, max=1)
     """factor when shrinking"""
 
     @model_validator(mode="after")
@@ -105,15 +142,19 @@ class BlurStage(Record):
     """names the stage"""
     probability: Probability = 1
     """of being applied"""
-    kernels: Annotated[dict[BlurKernel, Weight], Field(min_length=1)] = {"isotropic": 1}
+    kernels: Annotated[
+        dict[BlurKernel, Weight], Field(min_length=1), AfterValidator(_check_some_weight)
+    ] = {"isotropic": 1}
     """weights of the kernel families"""
-    size: Number = Range(min=7, max=21, step=2)
+    size: Annotated[Number, _between(1, 99), AfterValidator(_check_odd)] = Range(
+        min=7, max=21, step=2
+    )
     """taps a side, odd"""
-    sigma: Number = Range(min=0.2, max=3)
+    sigma: Annotated[Number, _between(0.01, 50)] = Range(min=0.2, max=3)
     """standard deviation, pixels"""
-    beta_generalized: Number = Range(min=0.5, max=4)
+    beta_generalized: Annotated[Number, _between(0.05, 20)] = Range(min=0.5, max=4)
     """shape of generalised Gaussians"""
-    beta_plateau: Number = Range(min=1, max=2)
+    beta_plateau: Annotated[Number, _between(0.05, 20)] = Range(min=1, max=2)
     """shape of plateau kernels"""
 
 
@@ -137,9 +178,9 @@ class NoiseStage(Record):
     """names the stage"""
     gaussian_probability: Probability = 0.5
     """of Gaussian noise; Poisson noise otherwise"""
-    sigma: Number = Range(min=1, max=30)
+    sigma: Annotated[Number, _between(0, 255)] = Range(min=1, max=30)
     """standard deviation of Gaussian noise on the 0-255 scale"""
-    poisson_scale: Number = Range(min=0.05, max=3)
+    poisson_scale: Annotated[Number, _between(0, 100)] = Range(min=0.05, max=3)
     """factor on Poisson noise"""
     gray_probability: Probability = 0.4
     """of one pattern for all channels"""
@@ -150,7 +191,7 @@ class JpegStage(Record):
 
     op: Literal["jpeg"]
     """names the stage"""
-    quality: Number = Range(min=30, max=95, step=1)
+    quality: Annotated[Number, _between(1, 100)] = Range(min=30, max=95, step=1)
     """JPEG quality, 1 to 100"""
 
 
@@ -170,6 +211,8 @@ RATE_MODES: dict[Codec, tuple[RateMode, ...]] = {
     "mpeg2video": ("qscale", "bitrate"),
 }
 """The rate controls of each codec."""
+MAX_QSCALE: dict[Codec, int] = {"h264": 51, "hevc": 51, "mpeg4": 31, "mpeg2video": 31}
+"""The coarsest quantiser of each codec; the finest is 1."""
 PRESETS = (
     "ultrafast",
     "superfast",
@@ -191,18 +234,18 @@ class EncoderSettings(Record):
     """the coded format"""
     weight: Weight = 1
     """how often, relative to the stage's other encoders"""
-    crf: Number | None = None
-    """constant rate factor; exactly one of crf, qscale, bits_per_pixel is given"""
+    crf: Annotated[Number, _between(1, 51)] | None = None
+    """constant rate factor, 1 to 51; exactly one of crf, qscale, bits_per_pixel is given"""
     qscale: Number | None = None
-    """constant quantiser: QP of H.264 and HEVC, quantiser scale (2-31) of the MPEG codecs"""
-    bits_per_pixel: Number | None = None
+    """constant quantiser: QP (1-51) of H.264 and HEVC, quantiser scale (1-31) of the MPEG codecs"""
+    bits_per_pixel: Annotated[Number, _between(0.001, 100)] | None = None
     """average bitrate, given per pixel so that it means the same at every size"""
-    presets: dict[str, Weight] = {}
+    presets: Annotated[dict[str, Weight], AfterValidator(_check_some_weight)] = {}
     """weights of the encoder's presets; none for the MPEG codecs, default medium"""
-    gop_frames: Number = 250
+    gop_frames: Annotated[Number, _between(1, 600)] = 250
     """longest distance between key frames"""
-    b_frames: Number = 3
-    """most consecutive B frames"""
+    b_frames: Annotated[Number, _between(0, 16)] = 3
+    """most consecutive B frames; fewer than gop_frames"""
     pixel_format: PixelFormat = "yuv420p"
     """chroma subsampling"""
 
@@ -225,6 +268,8 @@ class EncoderSettings(Record):
             raise ValueError("give exactly one of crf, qscale and bits_per_pixel")
         if self.rate[0] not in RATE_MODES[self.codec]:
             raise ValueError(f"{self.codec} has no {self.rate[0]}, only {RATE_MODES[self.codec]}")
+        if self.qscale is not None:
+            _check_between(self.qscale, 1, MAX_QSCALE[self.codec])
         has_presets = self.codec in ("h264", "hevc")
         if self.presets and not has_presets:
             raise ValueError(f"{self.codec} has no presets")
@@ -237,14 +282,21 @@ class EncoderSettings(Record):
         return self
 
 
+def _check_encoder_weights(encoders: list[EncoderSettings]) -> list[EncoderSettings]:
+    _check_some_weight({index: encoder.weight for index, encoder in enumerate(encoders)})
+    return encoders
+
+
 class CodecStage(Record):
     """A real video codec: the clip is encoded and decoded."""
 
     op: Literal["codec"]
     """names the stage"""
-    encoders: Annotated[list[EncoderSettings], Field(min_length=1)]
+    encoders: Annotated[
+        list[EncoderSettings], Field(min_length=1), AfterValidator(_check_encoder_weights)
+    ]
     """one of these, by weight"""
-    fps: Number = 25
+    fps: Annotated[Number, _between(1, 240)] = 25
     """nominal frame rate, whole frames per second (MPEG-2 always takes 25)"""
     width_ratio: Scaling = Scaling()
     """anamorphic storage: the encoded width over the LR width"""
@@ -346,6 +398,17 @@ class RecipeError(ValueError):
     """The text is not a recipe; the message says where and what would be right."""
 
 
+class _YamlLoader(yaml.SafeLoader):
+    """Refuses a key that is given twice, which YAML would let win silently."""
+
+    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
+        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
+        repeated = [key for index, key in enumerate(keys) if key in keys[:index]]
+        if repeated:
+            raise yaml.constructor.ConstructorError(None, None, f"{repeated[0]!r} is given twice")
+        return super().construct_mapping(node, deep)
+
+
 def parse_recipe(text: str, syntax: Literal["toml", "yaml"], origin: str) -> Recipe:
     """Read a recipe.
 
@@ -358,7 +421,7 @@ def parse_recipe(text: str, syntax: Literal["toml", "yaml"], origin: str) -> Rec
         RecipeError: if it cannot be parsed, has unknown keys, or asks for what is not possible.
     """
     try:
-        fields = tomllib.loads(text) if syntax == "toml" else yaml.safe_load(text)
+        fields = tomllib.loads(text) if syntax == "toml" else yaml.load(text, _YamlLoader)
     except (tomllib.TOMLDecodeError, yaml.YAMLError) as error:
         raise RecipeError(f"{origin} is not {syntax.upper()}: {error}") from error
     if not isinstance(fields, dict):

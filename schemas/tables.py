@@ -95,7 +95,7 @@ def read_table(file: BinaryIO | str, record: type[R], group: int | None = None) 
 def read_rows(file: str, record: type[R], column: str, values: Sequence[str]) -> list[R]:
     """Read the rows whose `column` is one of `values`, checked as by `read_table`."""
     with _open_table(file, record) as table:
-        rows = table.read().filter(pc.field(column).isin(values))
+        rows = table.read().filter(pc.field(column).isin(pa.array(values, pa.string())))
     return [record.model_validate(row) for row in rows.to_pylist()]
 
 

@@ -285,13 +285,14 @@ def _draw_codec(stage: CodecStage, lr_size: tuple[int, int], rng: np.random.Gene
     drawn_fps = round(draw_number(stage.fps, rng))
     fps = _MPEG2_FPS if encoder.codec == "mpeg2video" else drawn_fps
     mode, number = encoder.rate
+    gop_frames = int(draw_number(encoder.gop_frames, rng))
     return CodecDraw(
         codec=encoder.codec,
         rate_mode=mode,
         rate_value=_rate_value(mode, draw_number(number, rng), height * width * fps),
         preset=_draw_preset(encoder, rng),
-        gop_frames=int(draw_number(encoder.gop_frames, rng)),
-        b_frames=int(draw_number(encoder.b_frames, rng)),
+        gop_frames=gop_frames,
+        b_frames=min(int(draw_number(encoder.b_frames, rng)), gop_frames - 1),
         pixel_format=encoder.pixel_format,
         fps=fps,
         height=height,

@@ -72,7 +72,8 @@ def decode_webp(data: bytes) -> np.ndarray:
     Raises:
         ValueError: if it is not one.
     """
-    pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+    encoded = np.frombuffer(data, np.uint8)
+    pixels = cv2.imdecode(encoded, cv2.IMREAD_COLOR) if data else None
     if pixels is None:
         raise ValueError("the HR tile is not a WebP image")
     return cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB)

@@ -360,3 +360,47 @@ def test_a_recipe_cannot_be_changed() -> None:
 
 def test_a_range_of_one_value_is_a_range() -> None:
     assert Range(min=2, max=2).max == 2
+
+
+IMPOSSIBLE_STAGES = [
+    *(f"op: blur, size: {size}" for size in ("8", "0", "-3", "7.5", "{min: 7, max: 21}", "[7, 8]")),
+    "op: blur, sigma: 0",
+    "op: blur, kernels: {isotropic: 0}",
+    "op: jpeg, quality: 200",
+    "op: noise, sigma: .nan",
+    "op: noise, sigma: {min: 0, max: .inf}",
+    "op: noise, sigma: -5",
+    "op: resize, scaling: {down: 1, keep: 0, down_factor: -1}",
+]
+
+
+@pytest.mark.parametrize("stage", IMPOSSIBLE_STAGES)
+def test_numbers_that_no_stage_can_use_are_refused(stage: str) -> None:
+    text = f"name: t\nstreams: [{{name: s}}]\nshared: [{{{stage}}}, {{op: downscale}}]"
+    with pytest.raises(RecipeError, match=r"shared\.0"):
+        parse_recipe(text, "yaml", "r.yaml")
+
+
+IMPOSSIBLE_ENCODERS = [
+    "codec: h264, crf: 20, weight: 0",
+    "codec: h264, crf: 20, presets: {fast: 0}",
+    "codec: h264, crf: 20, weight: .inf",
+    "codec: h264, crf: 99",
+    "codec: h264, crf: 20, gop_frames: -1",
+    "codec: h264, crf: 20, b_frames: 99",
+    "codec: mpeg4, qscale: 0",
+    "codec: mpeg4, qscale: 32",
+]
+
+
+@pytest.mark.parametrize("encoder", IMPOSSIBLE_ENCODERS)
+def test_settings_that_no_encoder_takes_are_refused(encoder: str) -> None:
+    stages = f"[{{op: downscale}}, {{op: codec, encoders: [{{{encoder}}}]}}]"
+    with pytest.raises(RecipeError, match=r"streams\.0"):
+        parse_recipe(f"name: t\nstreams: [{{name: s, stages: {stages}}}]", "yaml", "r.yaml")
+
+
+def test_a_key_given_twice_is_refused_in_yaml_too() -> None:
+    text = "name: t\nstreams: [{name: s}]\nshared: [{op: downscale}]\nscale: 4\nscale: 2\n"
+    with pytest.raises(RecipeError, match="'scale' is given twice"):
+        parse_recipe(text, "yaml", "r.yaml")

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from schemas.manifest import Shard
+from schemas.manifest import DataFile, Shard
 from schemas.plan import PlannedSample, Span
 from schemas.record import SCHEMA_VERSION, Record, SchemaVersionError, Status
 from schemas.sample import FrameRow, FrameType, SampleKind, SampleRow, StreamRow
@@ -248,3 +248,8 @@ def test_single_columns_can_be_read() -> None:
     table = read_columns(io.BytesIO(data), Source, ["status"])
     assert table.to_pylist() == [{"status": "ok"}, {"status": "failed"}]
     assert read_columns(io.BytesIO(data), Source, []).num_rows == 2
+
+
+def test_rows_of_no_values_are_none(tmp_path: Path) -> None:
+    write_table(str(tmp_path / "t"), DataFile, [DataFile(path="a", size=1, sha256="", rows=0)])
+    assert read_rows(str(tmp_path / "t"), DataFile, "path", []) == []

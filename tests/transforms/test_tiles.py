@@ -185,3 +185,9 @@ def test_a_damaged_tile_is_told() -> None:
     for data in (b"not a picture", encode_webp(texture(9, 9))[:20]):
         with pytest.raises(ValueError, match="not a WebP image"):
             decode_webp(data)
+
+
+@pytest.mark.parametrize("data", [b"", b"RIFF\0\0\0\0WEBP", b"anything"])
+def test_what_is_no_tile_is_a_value_error(data: bytes) -> None:
+    with pytest.raises(ValueError, match="not a WebP"):
+        decode_webp(data)
