@@ -93,7 +93,7 @@ def read_photo(path: str, source: Source) -> np.ndarray:
 def _folder_pictures(paths: Sequence[str], source: Source, span: Span) -> Iterator[np.ndarray]:
     for index, path in enumerate(paths[span.start : span.start + span.count]):
         picture = read_image(path)
-        if index == 0 and zlib.crc32(memoryview(picture)) != span.start_crc32:
+        if index == 0 and zlib.crc32(picture.tobytes()) != span.start_crc32:
             raise MediaError("changed", f"{os.path.basename(path)} is not what was probed")
         yield picture
 

@@ -121,7 +121,7 @@ def survey_folder(paths: Sequence[str]) -> Survey | None:
             return None
         survey.watch.add(frame)
         survey.times.append(None)
-        survey.checksums.append(zlib.crc32(memoryview(pixels)))
+        survey.checksums.append(zlib.crc32(pixels.tobytes()))
         if survey.watch.num_unrelated * 2 > len(paths) - 1:
             return None
     if survey is not None:

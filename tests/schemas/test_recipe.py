@@ -267,8 +267,7 @@ def test_small_numbers_may_be_written_in_either_way(written: str) -> None:
     in_toml = parse(f"shard_mib = {written}\n{SMALL}")
     assert in_yaml.shard_mib == in_toml.shard_mib == 1e-4
     assert in_yaml.sha256 == in_toml.sha256
-    encoder = small_with((*ENCODER, "crf"), written).streams[1].stages[0]
-    assert encoder.op == "codec" and encoder.encoders[0].crf == 1e-4
+    assert small_with(("hr", "max_bar_share"), written).hr.max_bar_share == 1e-4
 
 
 def test_whole_and_real_numbers_of_equal_value_are_one_recipe() -> None:
@@ -306,7 +305,7 @@ def _other_values(value: object) -> list[object]:
     if isinstance(value, bool):
         return [not value]
     if isinstance(value, float | int):
-        return [value + 1, value + 2, value / 2 + 0.01, value + 40]
+        return [value + 1, value + 2, value / 2 + 0.01, value + 40, value - 2, value * 0.95]
     if isinstance(value, str):
         return [
             f"{value}-2",

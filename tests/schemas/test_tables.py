@@ -41,7 +41,7 @@ def values(annotation: Any) -> st.SearchStrategy[Any]:
         return st.sampled_from(list(annotation))
     simple: dict[type, st.SearchStrategy[Any]] = {
         int: st.integers(-(2**63), 2**63 - 1),
-        float: st.floats(allow_nan=False),
+        float: st.floats(allow_nan=False, allow_infinity=False),
         bool: st.booleans(),
         str: st.text(max_size=20),
     }
