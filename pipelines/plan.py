@@ -93,8 +93,8 @@ def _groups(probed: Sequence[Probed], rules: Sequence[SourceRule]) -> dict[str, 
     for item in probed:
         source = item.source
         if source.status is Status.OK:
-            own = {f"user:{rule.group}" for rule in _matching(rules, source) if rule.group}
-            labels[source.source_id] |= own | {f"place:{item.akin}"}
+            told = {f"user:{group}" for group in _told(rules, source, "group")}
+            labels[source.source_id] |= told | {f"place:{item.akin}"}
     groups = {}
     for members, names in _connected(labels):
         given = sorted(name.removeprefix("user:") for name in names if name.startswith("user:"))
@@ -119,10 +119,18 @@ def _connected(labels: dict[str, set[str]]) -> Iterator[tuple[set[str], set[str]
         yield members, names
 
 
-def _matching(rules: Sequence[SourceRule], source: Source) -> list[SourceRule]:
-    return [
-        rule for rule in rules if any(rule.matches(uri, source.source_id) for uri in source.uris)
-    ]
+def _told(rules: Sequence[SourceRule], source: Source, name: str) -> dict[str, str]:
+    """What the list says of a source, with a place for which it says so.
+
+    For each place the first rule that says anything counts.
+    """
+    told: dict[str, str] = {}
+    for uri in source.uris:
+        matching = (rule for rule in rules if rule.matches(uri, source.source_id))
+        value = next((value for rule in matching if (value := getattr(rule, name))), "")
+        if value:
+            told.setdefault(value, uri)
+    return told
 
 
 def _splits(
@@ -132,21 +140,21 @@ def _splits(
     recipe: Recipe,
 ) -> dict[str, str]:
     """Group -> split: as the user's list says, else by a threshold on the group's hash."""
-    named: dict[str, set[str]] = {group: set() for group in groups.values()}
+    named: dict[str, dict[str, str]] = {group: {} for group in groups.values()}
     for item in merged:
-        if item.source.source_id in groups:
-            wanted = {rule.split for rule in _matching(rules, item.source) if rule.split}
-            named[groups[item.source.source_id]] |= wanted
-    for group, wanted in named.items():
-        if len(wanted) > 1:
+        source = item.source
+        if source.source_id in groups:
+            named[groups[source.source_id]] |= _told(rules, source, "split")
+    for examples in named.values():
+        if len(examples) > 1:
+            told = " and ".join(f"{uri} into {split}" for split, uri in sorted(examples.items()))
             raise UserError(
-                f"the source list puts the group {group!r} into two splits, "
-                f"{' and '.join(sorted(wanted))}: sources of one group (equal content, stereo "
-                "pairs, one clip in two formats) must share a split"
+                f"the source list puts {told}, but they belong together: sources of one group "
+                "(equal content, stereo pairs, one clip in two formats) must share a split"
             )
     return {
-        group: next(iter(wanted), _split_by_hash(group, recipe.validation_fraction))
-        for group, wanted in named.items()
+        group: next(iter(examples), _split_by_hash(group, recipe.validation_fraction))
+        for group, examples in named.items()
     }
 
 
@@ -160,10 +168,9 @@ def _assign(
     item: Probed, groups: dict[str, str], splits: dict[str, str], rules: Sequence[SourceRule]
 ) -> Probed:
     group = groups.get(item.source.source_id, "")
-    matching = _matching(rules, item.source)
     update = {"group": group, "split": splits.get(group, "")}
     for name in ("licence", "attribution"):
-        update[name] = next((value for rule in matching if (value := getattr(rule, name))), "")
+        update[name] = next(iter(_told(rules, item.source, name)), "")
     return item.model_copy(update={"source": item.source.model_copy(update=update)})
 
 

@@ -247,7 +247,8 @@ def test_a_group_that_the_list_puts_on_both_sides_is_refused(
     items: list[Probed], rules: list[SourceRule]
 ) -> None:
     message = refusal(items, SPLIT, rules)
-    assert "train and validation" in message and "must share a split" in message
+    assert "into train and " in message and "into validation" in message
+    assert "must share a split" in message
 
 
 def test_licence_and_attribution_come_from_the_first_rule_that_gives_them() -> None:
@@ -496,3 +497,19 @@ def test_more_streams_weigh_more() -> None:
     )
     assert one == round(8 * 64 * 64 * (1 + 0.5 / 16))
     assert four == round(8 * 64 * 64 * (1 + 4 * 0.5 / 16))
+
+
+def test_of_several_matching_rules_the_first_that_says_something_counts() -> None:
+    items = [video("a/1.mp4"), video("a/2.mp4"), video("b/3.mp4")]
+    rules = [
+        rule("*/1.mp4", split="validation"),
+        rule("a/*", licence="CC0-1.0"),
+        rule("*", split="train", licence="other"),
+    ]
+    plan = make_plan(items, rules, recipe(), 0)
+    told = {s.uris[0]: (s.split, s.licence) for s in plan.sources}
+    assert told == {
+        "a/1.mp4": ("validation", "CC0-1.0"),
+        "a/2.mp4": ("train", "CC0-1.0"),
+        "b/3.mp4": ("train", "other"),
+    }

@@ -305,7 +305,7 @@ def _other_values(value: object) -> list[object]:
     if isinstance(value, bool):
         return [not value]
     if isinstance(value, float | int):
-        return [value + 1, value + 2, value / 2 + 0.01, value + 40, value - 2, value * 0.95]
+        return [value + 1, value + 2, value / 2 + 0.01, value + 40, value * 0.95, value * 1.05]
     if isinstance(value, str):
         return [
             f"{value}-2",
