@@ -19,13 +19,14 @@ def describe_plan(job: Job, plan: Sequence[PlannedSample]) -> str:
     splits = Counter(row.split for row in plan)
     size = sum(row.estimated_bytes for row in plan)
     hours = size / _HR_BYTES_PER_CORE_SECOND / job.num_workers / 3600
+    time = f"{hours:.1f} hours" if hours >= 1 else f"{60 * hours:.1f} minutes"
     lines = [
         f"Plan: {len(plan)} samples ({kinds[SampleKind.CLIP]} clips, "
         f"{kinds[SampleKind.PSEUDO_VIDEO]} pseudo-videos) x {len(job.recipe.streams)} LR streams, "
         f"in {len({row.shard for row in plan})} shards",
         f"  splits    {', '.join(f'{name} {count}' for name, count in sorted(splits.items()))}",
         f"  size      about {size / _BYTES_PER_MIB:.0f} MiB (estimate)",
-        f"  time      about {hours:.2f} hours with {job.num_workers} workers (estimate)",
+        f"  time      about {time} with {job.num_workers} workers (estimate)",
         f"  output    {job.output}",
     ]
     return "\n".join(lines) + "\n"

@@ -347,7 +347,7 @@ def test_plan_only_makes_nothing(
     assert main(arguments(corpus, recipe, tmp_path / "planned", "--plan-only")) == 0
     said = capsys.readouterr().out
     assert "Plan: 18 samples (14 clips, 4 pseudo-videos) x 2 LR streams" in said
-    assert "hours" in said and "MiB" in said
+    assert "minutes" in said and "MiB" in said
     assert not (tmp_path / "planned" / "data").exists()
 
 

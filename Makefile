@@ -1,0 +1,111 @@
+# make demo    make a small dataset from bundled photographs and videos, look at it, train on it
+# make test    every check: formatting, lint, types, import rules, tests (continuous integration)
+# make help    the other targets
+#
+# Needs Python 3.11 or later and the Internet or a package mirror; everything is installed into
+# .venv/, where the rest of the machine does not see it.
+
+# The interpreter that .venv/ is made of.
+PYTHON ?= python3
+# Which build of PyTorch to install. On Linux the one on PyPI is for CUDA and gigabytes large.
+#   cpu    from download.pytorch.org, or from wherever PIP_FIND_LINKS points (200 MB)
+#   cuda   from PyPI
+TORCH ?= cpu
+# Optimiser steps of `make demo`: about two minutes on two cores.
+DEMO_STEPS ?= 200
+# Processes that run the tests.
+TEST_PROCESSES ?= 2
+
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/installed-$(TORCH)
+DEMO := build/demo
+
+TORCH_VERSION := $(shell sed -n 's/^torch==//p' constraints.txt)
+TORCH_CPU_INDEX := https://download.pytorch.org/whl/cpu
+ifeq ($(TORCH),cuda)
+# `===` compares text: an installed 2.x.y+cpu does not do.
+TORCH_INSTALL := "torch===$(TORCH_VERSION)"
+else ifneq ($(TORCH),cpu)
+$(error TORCH is '$(TORCH)': choose cpu or cuda)
+else ifeq ($(shell uname -s),Linux)
+# The local version is asked for, so that an unreachable index cannot end in PyPI's CUDA build;
+# few retries, since without the Internet each costs seconds.
+TORCH_INSTALL := --retries 2 --timeout 10 --extra-index-url $(TORCH_CPU_INDEX) \
+	"torch==$(TORCH_VERSION)+cpu"
+else
+TORCH_INSTALL := "torch==$(TORCH_VERSION)"
+endif
+
+.DELETE_ON_ERROR:
+.PHONY: help setup demo test lint format docs benchmark clean
+
+help:
+	@echo "make setup      create .venv/ and install everything (TORCH=cpu or cuda)"
+	@echo "make demo       synthesise a small dataset, draw a contact sheet, train briefly"
+	@echo "make test       lint, then run the tests"
+	@echo "make lint       check formatting, lint, types and import rules"
+	@echo "make format     reformat the code, fix what can be fixed"
+	@echo "make docs       write the reference pages again"
+	@echo "make benchmark  measure speed"
+	@echo "make clean      remove build/ and caches, keep .venv/"
+
+setup: $(STAMP)
+
+$(BIN)/python:
+	@command -v "$(PYTHON)" >/dev/null || { \
+		echo "$(PYTHON) is not installed: install Python 3.11 or later," \
+			"or name one: make PYTHON=/path/to/python3"; exit 2; }
+	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+		echo "$(PYTHON) is $$("$(PYTHON)" --version 2>&1), Python 3.11 or later is needed;" \
+			"name one: make PYTHON=/path/to/python3"; exit 2; }
+	"$(PYTHON)" -m venv $(VENV) || { rm -rf $(VENV); exit 2; }
+
+$(STAMP): pyproject.toml constraints.txt | $(BIN)/python
+	rm -f $(VENV)/installed-*
+	$(BIN)/python -m pip install --no-deps $(TORCH_INSTALL) || { \
+		echo "No PyTorch $(TORCH_VERSION) for '$(TORCH)'. If $(TORCH_CPU_INDEX)" \
+			"cannot be reached: make PIP_FIND_LINKS=/folder/with/its/wheel," \
+			"or TORCH=cuda for the build on PyPI."; exit 2; }
+	$(BIN)/python -m pip install --constraint constraints.txt \
+		--editable ".[pipelines,training,demo,dev]"
+	@touch $@
+
+# The dataset is kept and finished where it was interrupted; the training starts afresh.
+demo: setup
+	$(BIN)/python -m pipelines.synthesize --runner=DirectRunner
+	$(BIN)/python -m pipelines.contact_sheet $(DEMO)/dataset --output $(DEMO)/contact-sheet.png
+	rm -rf $(DEMO)/run
+	$(BIN)/python -m training.train $(DEMO)/dataset --run $(DEMO)/run \
+		--steps $(DEMO_STEPS) --crop 32
+	@echo
+	@echo "Made in $(DEMO)/:"
+	@echo "  dataset/           shards (tar -tf $(DEMO)/dataset/data/*.tar), Parquet tables, manifest.json"
+	@echo "  contact-sheet.png  samples with their streams, frame types and quantisers: open it"
+	@echo "  run/               weights, scores; curves: $(BIN)/tensorboard --logdir $(DEMO)/run"
+	@echo "Next:"
+	@echo "  $(BIN)/python -m pipelines.synthesize --help       your own videos and images"
+	@echo "  $(BIN)/python -m training.train --help             longer, on a GPU, on your dataset"
+
+test: lint
+	$(BIN)/python -m pytest -n $(TEST_PROCESSES)
+
+lint: setup
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: setup
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+docs: setup
+	$(BIN)/python -m docs.reference
+
+benchmark: setup
+	$(BIN)/python -m benchmarks
+
+clean:
+	rm -rf build *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	find . -name __pycache__ -not -path './$(VENV)/*' -prune -exec rm -rf {} +

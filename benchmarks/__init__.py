@@ -1,0 +1,1 @@
+"""Measurements and the reference implementations they compare with; not part of any wheel."""

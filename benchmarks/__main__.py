@@ -1,0 +1,7 @@
+"""Run the measurements: `python -m benchmarks`."""
+
+import sys
+
+from benchmarks.synthesize import main
+
+sys.exit(main())
