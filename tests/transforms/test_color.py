@@ -126,3 +126,18 @@ def test_foreign_formats_are_no_streams_of_ours() -> None:
         yuv_to_rgb([av.VideoFrame(16, 16, "yuv410p")])
     with pytest.raises(ValueError, match="at least 1"):
         yuv_to_rgb([])
+
+
+def test_chroma_is_written_where_the_decoders_of_video_look_for_it() -> None:
+    # A ramp in red makes a ramp in V. Left siting: sample i stands for column 2 i, not 2 i + 0.5.
+    red = np.arange(64, dtype=np.uint8) * 3
+    frames = np.full((1, 32, 64, 3), 60, np.uint8)
+    frames[0, :, :, 0] = red
+    plane = rgb_to_yuv(frames)[0].planes[2]
+    rows = np.frombuffer(memoryview(plane), np.uint8).reshape(plane.height, plane.line_size)
+    v = rows[8, 4:28].astype(float)
+    per_column = 0.5 * 224 / 255 * 3  # BT.709, limited range: V = 128 + 224 (0.5 R - ...)
+    fitted = np.polyfit(np.arange(4, 28), v, 1)
+    column_of_neutral = (128 - fitted[1]) / fitted[0] * 2  # where red equals the others
+    assert fitted[0] / 2 == pytest.approx(per_column, rel=0.02)
+    assert column_of_neutral == pytest.approx(60 / 3, abs=0.1)
