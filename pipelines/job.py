@@ -11,7 +11,7 @@ from schemas.manifest import Environment, sha256_json
 from schemas.plan import PlannedSample
 from schemas.recipe import CodecStage, Recipe
 from schemas.record import SCHEMA_VERSION, Record
-from transforms.bitstream import encoder_build
+from transforms.settings import encoder_build
 
 # What decides bytes: codecs, resampling, blur, noise, WebP, Parquet.
 _LIBRARIES = ("av", "numpy", "opencv-python-headless", "pillow", "pyarrow", "scipy")

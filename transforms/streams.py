@@ -11,7 +11,6 @@ from transforms.bitstream import (
     frame_records,
     mux_nut,
     packet_positions,
-    stream_settings,
 )
 from transforms.codec import (
     ENCODERS,
@@ -30,6 +29,7 @@ from transforms.color import rgb_to_yuv, yuv_to_rgb
 from transforms.decode import apply_post_steps
 from transforms.motion import extract_blocks
 from transforms.resize import resize_uint8
+from transforms.settings import stream_settings
 
 _LOSSLESS_FPS = 25  # a container's tick, no more
 _MATRIX_NAMES = {0: "rgb", 1: "bt709"}  # ITU-T H.273 matrix coefficients

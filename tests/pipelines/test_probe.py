@@ -3,35 +3,19 @@ import os
 import shutil
 import zlib
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from pipelines.corpus import Entry, discover
+from pipelines.corpus import discover
 from pipelines.media import read_clip
 from pipelines.probe import Probed, probe
 from pipelines.video import iter_video_frames
-from schemas.recipe import Recipe
 from schemas.record import Status
 from schemas.source import SourceKind
+from tests.pipelines.probing import PATCH, probe_one, recipe
 from tests.synthetic import gradient, write_video
-
-PATCH = 32
-
-
-def _recipe(**parts: dict[str, Any]) -> Recipe:
-    hr = {"patch_height": PATCH, "patch_width": PATCH, **parts.pop("hr", {})}
-    downscale = {"op": "downscale"}
-    fields = {"name": "test", "shared": [downscale], "streams": [{"name": "clean"}]}
-    return Recipe.model_validate(fields | {"hr": hr} | parts)
-
-
-def _probe_one(path: Path, **parts: dict[str, Any]) -> Probed:
-    entry = Entry(uri=path.name, paths=(str(path),), is_folder=False)
-    (probed,) = probe(entry, _recipe(**parts), seed=0)
-    return probed
 
 
 def _save(path: Path, pixels: np.ndarray) -> Path:
@@ -64,7 +48,7 @@ def _failed(reason: str) -> tuple[Status, str, str]:
 
 def test_an_image_is_known_by_its_content(tmp_path: Path) -> None:
     path = _save(tmp_path / "ä.png", gradient(1, 70, 100)[0])
-    source = _probe_one(path).source
+    source = probe_one(path).source
     assert source.source_id == hashlib.sha256(path.read_bytes()).hexdigest()
     assert (source.kind, source.codec, source.pixel_format) == (SourceKind.IMAGE, "png", "RGB")
     assert (source.width, source.height, source.num_frames) == (100, 70, 1)
@@ -75,37 +59,37 @@ def test_an_image_is_known_by_its_content(tmp_path: Path) -> None:
 def test_cells_of_an_image_are_spans_without_the_flat_ones(tmp_path: Path) -> None:
     pixels = gradient(1, 2 * PATCH, 4 * PATCH)[0]  # an exact grid of 2 x 4 cells
     pixels[:PATCH, PATCH : 2 * PATCH] = 99
-    spans = _probe_one(_save(tmp_path / "a.png", pixels)).spans
+    spans = probe_one(_save(tmp_path / "a.png", pixels)).spans
     assert [(span.start, span.count) for span in spans] == [(0, 1), (2, 6)]
-    few = _probe_one(tmp_path / "a.png", pseudo_video={"patches_per_image": 3}).spans
+    few = probe_one(tmp_path / "a.png", pseudo_video={"patches_per_image": 3}).spans
     assert [(span.start, span.count) for span in few] == [(0, 1), (2, 2)]
 
 
 def test_cells_are_counted_after_pre_downscale(tmp_path: Path) -> None:
     path = _save(tmp_path / "a.png", gradient(1, 4 * PATCH, 4 * PATCH)[0])
-    assert sum(span.count for span in _probe_one(path).spans) == 16
-    assert sum(span.count for span in _probe_one(path, hr={"pre_downscale": 2}).spans) == 4
+    assert sum(span.count for span in probe_one(path).spans) == 16
+    assert sum(span.count for span in probe_one(path, hr={"pre_downscale": 2}).spans) == 4
 
 
 def test_whole_images_are_one_cell(tmp_path: Path) -> None:
     path = _save(tmp_path / "a.png", gradient(1, 70, 90)[0])
-    probed = _probe_one(path, hr={"patch_height": 0, "patch_width": 0})
+    probed = probe_one(path, hr={"patch_height": 0, "patch_width": 0})
     assert [(span.start, span.count) for span in probed.spans] == [(0, 1)]
 
 
 def test_a_flat_image_is_left_out(tmp_path: Path) -> None:
     path = _save(tmp_path / "a.png", np.full((64, 64, 3), 90, np.uint8))
-    assert _outcome(_probe_one(path)) == _filtered("flat")
+    assert _outcome(probe_one(path)) == _filtered("flat")
 
 
 def test_a_small_image_is_left_out(tmp_path: Path) -> None:
     path = _save(tmp_path / "a.png", gradient(1, PATCH - 1, 200)[0])
-    probed = _probe_one(path)
+    probed = probe_one(path)
     assert _outcome(probed) == _filtered("too_small")
     assert "200x31" in probed.source.detail
     path = _save(tmp_path / "b.png", gradient(1, PATCH, PATCH)[0])
-    assert _probe_one(path).source.status is Status.OK
-    assert _outcome(_probe_one(path, hr={"pre_downscale": 1.5})) == _filtered("too_small")
+    assert probe_one(path).source.status is Status.OK
+    assert _outcome(probe_one(path, hr={"pre_downscale": 1.5})) == _filtered("too_small")
 
 
 def test_files_that_are_no_use_become_rows(tmp_path: Path) -> None:
@@ -117,12 +101,12 @@ def test_files_that_are_no_use_become_rows(tmp_path: Path) -> None:
     moving = [Image.fromarray(frame) for frame in gradient(2, 64, 64)]
     moving[0].save(tmp_path / "moving.webp", save_all=True, append_images=moving[1:])
     os.symlink(tmp_path / "nowhere", tmp_path / "broken.png")
-    assert _outcome(_probe_one(tmp_path / "empty.png")) == _failed("empty_file")
-    assert _outcome(_probe_one(tmp_path / "readme.png")) == _filtered("not_media")
-    assert _outcome(_probe_one(cut_off)) == _failed("corrupt")
-    assert _outcome(_probe_one(tmp_path / "moving.webp")) == _filtered("multi_frame_image")
-    assert _outcome(_probe_one(tmp_path / "broken.png")) == _failed("unreadable")
-    assert _probe_one(cut_off).source.source_id
+    assert _outcome(probe_one(tmp_path / "empty.png")) == _failed("empty_file")
+    assert _outcome(probe_one(tmp_path / "readme.png")) == _filtered("not_media")
+    assert _outcome(probe_one(cut_off)) == _failed("corrupt")
+    assert _outcome(probe_one(tmp_path / "moving.webp")) == _filtered("multi_frame_image")
+    assert _outcome(probe_one(tmp_path / "broken.png")) == _failed("unreadable")
+    assert probe_one(cut_off).source.source_id
 
 
 # Videos
@@ -130,7 +114,7 @@ def test_files_that_are_no_use_become_rows(tmp_path: Path) -> None:
 
 def test_a_video_is_described(tmp_path: Path) -> None:
     path = write_video(tmp_path / "a.mp4", gradient(20, 48, 64), rotation=90)
-    source = _probe_one(path).source
+    source = probe_one(path).source
     assert (source.kind, source.codec) == (SourceKind.VIDEO, "h264")
     assert (source.width, source.height, source.rotation) == (48, 64, 90)
     assert (source.num_frames, source.fps) == (20, 25)
@@ -143,7 +127,7 @@ def test_a_video_is_described(tmp_path: Path) -> None:
 def test_every_span_of_a_video_can_be_read(tmp_path: Path) -> None:
     frames = np.concatenate([gradient(21, 48, 64), 255 - gradient(12, 48, 64) // 3])
     path = write_video(tmp_path / "a.mp4", frames, gop_frames=9, tags={"colorspace": 1})
-    probed = _probe_one(path, clips={"frames": 10, "min_frames": 5})
+    probed = probe_one(path, clips={"frames": 10, "min_frames": 5})
     assert [(span.start, span.count) for span in probed.spans] == [(0, 10), (10, 11), (21, 12)]
     for span in probed.spans:
         clip = read_clip([str(path)], probed.source, span).astype(float)
@@ -151,24 +135,24 @@ def test_every_span_of_a_video_can_be_read(tmp_path: Path) -> None:
 
 
 def test_a_single_frame_is_a_clip(tmp_path: Path) -> None:
-    (span,) = _probe_one(write_video(tmp_path / "a.mp4", gradient(1, 48, 64))).spans
+    (span,) = probe_one(write_video(tmp_path / "a.mp4", gradient(1, 48, 64))).spans
     assert (span.start, span.count) == (0, 1)
 
 
 def test_uneven_times_are_noticed(tmp_path: Path) -> None:
     pts = [0, 1, 2, 5, 6, 12, 13, 14]
     uneven = write_video(tmp_path / "a.mp4", gradient(8, 48, 64), pts=pts)
-    assert _probe_one(uneven).source.variable_frame_rate
+    assert probe_one(uneven).source.variable_frame_rate
     even = write_video(tmp_path / "b.mkv", gradient(8, 48, 64))
-    assert not _probe_one(even).source.variable_frame_rate
+    assert not probe_one(even).source.variable_frame_rate
 
 
 def test_interlaced_video_is_left_out_unless_wanted(tmp_path: Path) -> None:
     options = {"flags": "+ildct+ilme"}
     frames = gradient(4, 64, 64)
     path = write_video(tmp_path / "a.mpg", frames, codec="mpeg2video", options=options)
-    assert _outcome(_probe_one(path)) == _filtered("interlaced")
-    kept = _probe_one(path, hr={"keep_interlaced": True}).source
+    assert _outcome(probe_one(path)) == _filtered("interlaced")
+    kept = probe_one(path, hr={"keep_interlaced": True}).source
     assert (kept.status, kept.interlaced) == (Status.OK, True)
 
 
@@ -177,9 +161,9 @@ def test_black_bars_are_noticed(tmp_path: Path, rows: int, is_left_out: bool) ->
     frames = gradient(6, 96, 64)
     frames[:, :rows] = frames[:, -rows:] = 0
     path = write_video(tmp_path / "a.mp4", frames, options={"crf": "30"})
-    probed = _probe_one(path, hr={"max_bar_share": 0.1})
+    probed = probe_one(path, hr={"max_bar_share": 0.1})
     assert probed.source.reason == ("letterboxed" if is_left_out else "")
-    image = _probe_one(_save(tmp_path / "a.png", frames[0]), hr={"max_bar_share": 0.1})
+    image = probe_one(_save(tmp_path / "a.png", frames[0]), hr={"max_bar_share": 0.1})
     assert image.source.reason == probed.source.reason
 
 
@@ -187,7 +171,7 @@ def test_bars_at_the_sides_count(tmp_path: Path) -> None:
     frames = gradient(6, 64, 96)
     frames[:, :, :20] = 0
     path = write_video(tmp_path / "a.mp4", frames)
-    assert _outcome(_probe_one(path)) == _filtered("letterboxed")
+    assert _outcome(probe_one(path)) == _filtered("letterboxed")
 
 
 def test_videos_that_are_no_use_become_rows(tmp_path: Path) -> None:
@@ -199,11 +183,11 @@ def test_videos_that_are_no_use_become_rows(tmp_path: Path) -> None:
         [gradient(1, 48, 64, start=40 * i) // (1 + i % 2 * 3) for i in range(9)]
     )
     short = write_video(tmp_path / "short.mp4", flicker)
-    assert _outcome(_probe_one(small)) == _filtered("too_small")
-    assert _outcome(_probe_one(hdr)) == _filtered("hdr")
-    assert _outcome(_probe_one(cut_off)) == _failed("corrupt")
+    assert _outcome(probe_one(small)) == _filtered("too_small")
+    assert _outcome(probe_one(hdr)) == _filtered("hdr")
+    assert _outcome(probe_one(cut_off)) == _failed("corrupt")
     clips = {"frames": 8, "min_frames": 8, "scene_cut_score": 0.1}
-    assert _outcome(_probe_one(short, clips=clips)) == _filtered("too_short")
+    assert _outcome(probe_one(short, clips=clips)) == _filtered("too_short")
 
 
 # Frame folders
@@ -212,7 +196,7 @@ def test_videos_that_are_no_use_become_rows(tmp_path: Path) -> None:
 def test_a_folder_of_frames_is_one_source(tmp_path: Path) -> None:
     folder = _save_frames(tmp_path / "clip", gradient(10, 48, 64))
     (entry,) = discover([str(folder)])
-    (probed,) = probe(entry, _recipe(), seed=0)
+    (probed,) = probe(entry, recipe(), seed=0)
     source = probed.source
     digests = [hashlib.sha256(Path(path).read_bytes()).hexdigest() for path in entry.paths]
     assert source.source_id == hashlib.sha256("".join(digests).encode()).hexdigest()
@@ -240,7 +224,7 @@ def test_numbered_files_that_are_no_clip_are_taken_one_by_one(tmp_path: Path, fl
     elif flaw == "nothing":
         (folder / "0005.png").write_bytes(b"")
     (entry,) = discover([str(folder)])
-    probed = probe(entry, _recipe(), seed=0)
+    probed = probe(entry, recipe(), seed=0)
     assert [item.source.uris for item in probed] == [[f"in/{i:04d}.png"] for i in range(6)]
     assert {item.source.kind for item in probed[:5]} == {SourceKind.IMAGE}
     expected = {"text": "not_media", "nothing": "empty_file"}.get(flaw, "")
@@ -253,7 +237,7 @@ def test_a_clip_with_a_damaged_frame_fails_as_a_whole(tmp_path: Path) -> None:
     path = folder / "0003.png"
     path.write_bytes(path.read_bytes()[:400])
     (entry,) = discover([str(folder)])
-    (probed,) = probe(entry, _recipe(), seed=0)
+    (probed,) = probe(entry, recipe(), seed=0)
     assert _outcome(probed) == _failed("corrupt")
     assert probed.source.detail.startswith("0003.png: ")
 
@@ -263,14 +247,14 @@ def test_numbered_videos_are_probed_as_videos(tmp_path: Path) -> None:
     for index in range(2):
         write_video(tmp_path / f"in/{index}.mp4", gradient(4, 48, 64, start=9 * index))
     (entry,) = discover([str(tmp_path / "in")])
-    kinds = [item.source.kind for item in probe(entry, _recipe(), seed=0)]
+    kinds = [item.source.kind for item in probe(entry, recipe(), seed=0)]
     assert kinds == [SourceKind.VIDEO, SourceKind.VIDEO]
 
 
 def test_equal_content_has_equal_names_wherever_it_lies(tmp_path: Path) -> None:
     first = write_video(tmp_path / "a.mp4", gradient(4, 48, 64))
     second = shutil.copy(first, tmp_path / "b.webm")
-    one, other = _probe_one(first), _probe_one(Path(second))
+    one, other = probe_one(first), probe_one(Path(second))
     assert one.source.source_id == other.source.source_id
     assert one.spans == other.spans
     crc = zlib.crc32(next(iter_video_frames(str(first))).to_ndarray().tobytes())

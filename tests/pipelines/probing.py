@@ -1,0 +1,25 @@
+"""Probing one file with a recipe for small patches."""
+
+from pathlib import Path
+from typing import Any
+
+from pipelines.corpus import Entry
+from pipelines.probe import Probed, probe
+from schemas.recipe import Recipe
+
+PATCH = 32
+
+
+def recipe(**parts: dict[str, Any]) -> Recipe:
+    """A recipe with 32x32 patches, changed as given."""
+    hr = {"patch_height": PATCH, "patch_width": PATCH, **parts.pop("hr", {})}
+    downscale = {"op": "downscale"}
+    fields = {"name": "test", "shared": [downscale], "streams": [{"name": "clean"}]}
+    return Recipe.model_validate(fields | {"hr": hr} | parts)
+
+
+def probe_one(path: Path, **parts: dict[str, Any]) -> Probed:
+    """What probing finds out about a file."""
+    entry = Entry(uri=path.name, paths=(str(path),), is_folder=False)
+    (probed,) = probe(entry, recipe(**parts), seed=0)
+    return probed
