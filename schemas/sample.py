@@ -111,7 +111,7 @@ class Frame(Record):
     pts: int
     """presentation time in frames of the stream"""
     dts: int
-    """decoding time in frames of the stream"""
+    """decoding time in frames of the stream: in coding order, as late as every pts allows"""
 
 
 class StreamFields(Record):

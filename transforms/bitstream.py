@@ -26,14 +26,24 @@ def mux_nut(packets: Sequence[Packet], codec: str, fps: int, height: int, width:
     buffer = io.BytesIO()
     with av.open(buffer, "w", format="nut", options={"fflags": "+bitexact"}) as container:
         stream = container.add_mux_stream(codec, rate=fps, width=width, height=height)
-        for packet in packets:
+        for packet, dts in zip(packets, decoding_times(packets), strict=True):
             muxed = av.Packet(packet.data)
-            muxed.pts, muxed.dts = packet.pts, packet.dts
+            muxed.pts, muxed.dts = packet.pts, dts
             muxed.is_keyframe = packet.key_frame
             muxed.time_base = Fraction(1, fps)
             muxed.stream = stream
             container.mux(muxed)
     return buffer.getvalue()
+
+
+def decoding_times(packets: Sequence[Packet]) -> list[int]:
+    """When each packet is decoded, in frames: in coding order, as late as every pts allows.
+
+    Encoders' own values are of no use: libx265 leaves them uninitialised on clips of a frame or
+    two.
+    """
+    delay = max(index - packet.pts for index, packet in enumerate(packets))
+    return [index - delay for index in range(len(packets))]
 
 
 def packet_positions(nut: bytes, packets: Sequence[Packet]) -> list[int]:
@@ -61,35 +71,36 @@ def frame_records(
     Returns:
         One record a frame, in presentation order.
     """
+    times = decoding_times(packets)
     coding_index = {packet.pts: index for index, packet in enumerate(packets)}
+    in_order = [coding_index[display_index] for display_index in range(len(frames))]
     return [
-        _frame_record(display_index, coding_index[display_index], packets, positions, frame)
-        for display_index, frame in enumerate(frames)
+        _frame_record(index, times[index], packets[index], positions[index], frame)
+        for index, frame in zip(in_order, frames, strict=True)
     ]
 
 
 def _frame_record(
-    display_index: int,
     coding_index: int,
-    packets: Sequence[Packet],
-    positions: Sequence[int],
+    dts: int,
+    packet: Packet,
+    position: int,
     frame: av.VideoFrame,
 ) -> Frame:
-    packet = packets[coding_index]
     qp = quantiser_map(frame)
     unknown = float(UNKNOWN)
     return Frame(
-        display_index=display_index,
+        display_index=packet.pts,
         coding_index=coding_index,
         frame_type=FrameType(PictureType(frame.pict_type).name),
         key_frame=packet.key_frame,
         qp_mean=packet.encoder_qp if qp is None else float(qp.mean()),
         qp_min=unknown if qp is None else float(qp.min()),
         qp_max=unknown if qp is None else float(qp.max()),
-        packet_position=positions[coding_index],
+        packet_position=position,
         packet_bytes=len(packet.data),
         pts=packet.pts,
-        dts=packet.dts,
+        dts=dts,
     )
 
 

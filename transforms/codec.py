@@ -72,8 +72,6 @@ class Packet:
     data: bytes
     pts: int
     """presentation time in frames: the display index"""
-    dts: int
-    """decoding time in frames; negative before the first frame is shown"""
     key_frame: bool
     encoder_qp: float
     """mean quantiser by the encoder's own statistics, -1 where it keeps none"""
@@ -194,12 +192,11 @@ def _run_encoder(
 
 
 def _packet(packet: "av.Packet[Any]") -> Packet:
-    if packet.pts is None or packet.dts is None:
+    if packet.pts is None:
         raise CodecError("encoder_failed", "a packet has no time stamp")
     return Packet(
         data=bytes(packet),
         pts=packet.pts,
-        dts=packet.dts,
         key_frame=packet.is_keyframe,
         encoder_qp=_encoder_qp(packet),
     )

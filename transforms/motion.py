@@ -96,53 +96,54 @@ def _candidates(index: int, step: int, records: Sequence[Frame], anchors_only: b
 
 def _distances(blocks: np.ndarray, candidates: Sequence[list[int]], luma: np.ndarray) -> np.ndarray:
     """Signed distance to the best reference of each block, (N,) int."""
-    nearest = np.array([(c or [0])[0] for c in candidates])
-    best = nearest[blocks["frame"]] if len(blocks) else np.zeros(0, int)
-    is_open = np.array([len(c) > 1 for c in candidates])
-    searched = np.flatnonzero(is_open[blocks["frame"]])
-    least_error = np.full(len(blocks), np.inf, np.float32)
-    for distance in sorted({d for c in candidates for d in c}, key=abs):
-        allowed = np.array([distance in c for c in candidates])
-        chosen = searched[allowed[blocks["frame"][searched]]]
-        error = _compensation_error(blocks[chosen], distance, luma)
-        error += _DISTANCE_PENALTY * abs(distance)
-        better = error < least_error[chosen]
-        best[chosen[better]] = distance
-        least_error[chosen[better]] = error[better]
+    best = np.array([(c or [0])[0] for c in candidates])[blocks["frame"]]
+    is_open = np.array([len(c) > 1 for c in candidates])[blocks["frame"]]
+    shapes = blocks["height"].astype(int) << 16 | blocks["width"]
+    for shape in np.unique(shapes[is_open]):
+        chosen = np.flatnonzero(is_open & (shapes == shape))
+        best[chosen] = _search(blocks[chosen], candidates, luma)
     return best
 
 
-def _compensation_error(blocks: np.ndarray, distance: int, luma: np.ndarray) -> np.ndarray:
-    """Mean absolute difference of each block to its prediction from `distance`, (N,) levels."""
-    errors = np.empty(len(blocks), np.float32)
-    shapes = blocks["height"].astype(int) << 16 | blocks["width"]
-    for shape in np.unique(shapes):
-        height, width = divmod(int(shape), 1 << 16)
-        part = blocks[shapes == shape]
-        time = part["frame"].astype(int)
-        y = part["y"].astype(np.float32)[:, None] + np.arange(height) - height // 2
-        x = part["x"].astype(np.float32)[:, None] + np.arange(width) - width // 2
-        mv = np.stack([part["mv_y"], part["mv_x"]]).astype(np.float32) / MV_UNITS_PER_PIXEL
-        predicted = _bilinear(luma, time + distance, y + mv[0][:, None], x + mv[1][:, None])
-        actual = _bilinear(luma, time, y, x)
-        errors[shapes == shape] = np.abs(predicted - actual).mean(axis=(1, 2))
-    return errors
+def _search(blocks: np.ndarray, candidates: Sequence[list[int]], luma: np.ndarray) -> np.ndarray:
+    """Try the candidates of blocks of one size; signed distance of the closest, (N,) int."""
+    height, width = int(blocks["height"][0]), int(blocks["width"][0])
+    time = blocks["frame"].astype(int)
+    top, left = blocks["y"].astype(int) - height // 2, blocks["x"].astype(int) - width // 2
+    actual = _windows(luma, time, top, left, height, width)
+    down, below = np.divmod(blocks["mv_y"].astype(int), MV_UNITS_PER_PIXEL)
+    right, beside = np.divmod(blocks["mv_x"].astype(int), MV_UNITS_PER_PIXEL)
+    top, left = top + down, left + right
+    best, least_error = np.zeros(len(blocks), int), np.full(len(blocks), np.inf, np.float32)
+    for distance in sorted({d for c in candidates for d in c}, key=abs):
+        allowed = np.array([distance in c for c in candidates])
+        t = np.flatnonzero(allowed[time])  # the blocks that are tried
+        window = _windows(luma, time[t] + distance, top[t], left[t], height + 1, width + 1)
+        rows = _blend(window[:, :-1], window[:, 1:], below[t])
+        predicted = _blend(rows[:, :, :-1], rows[:, :, 1:], beside[t])
+        error = np.abs(predicted - actual[t]).mean(axis=(1, 2))
+        error += _DISTANCE_PENALTY * abs(distance)
+        better = error < least_error[t]
+        best[t[better]] = distance
+        least_error[t[better]] = error[better]
+    return best
 
 
-def _bilinear(images: np.ndarray, time: np.ndarray, y: np.ndarray, x: np.ndarray) -> np.ndarray:
-    """Sample (T, h, w) images at time (N,), rows (N, a), columns (N, b): (N, a, b)."""
-    _, height, width = images.shape
-    y, x = y.clip(0, height - 1), x.clip(0, width - 1)
-    y0, x0 = y.astype(int), x.astype(int)
-    y1, x1 = np.minimum(y0 + 1, height - 1), np.minimum(x0 + 1, width - 1)
-    fy, fx = (y - y0)[:, :, None], (x - x0)[:, None, :]
-    t = time[:, None, None]
-    upper, lower = (
-        images[t, row[:, :, None], x0[:, None, :]] * (1 - fx)
-        + images[t, row[:, :, None], x1[:, None, :]] * fx
-        for row in (y0, y1)
-    )
-    blended: np.ndarray = upper * (1 - fy) + lower * fy
+def _windows(
+    images: np.ndarray, time: np.ndarray, top: np.ndarray, left: np.ndarray, height: int, width: int
+) -> np.ndarray:
+    """Cut (N, height, width) out of (T, h, w) images, whose border pixels go on outside."""
+    _, rows, columns = images.shape
+    y = (top[:, None] + np.arange(height)).clip(0, rows - 1)
+    x = (left[:, None] + np.arange(width)).clip(0, columns - 1)
+    first_of_row = (time[:, None] * rows + y) * columns
+    return images.ravel().take(first_of_row[:, :, None] + x[:, None, :])
+
+
+def _blend(first: np.ndarray, second: np.ndarray, part: np.ndarray) -> np.ndarray:
+    """Between two (N, a, b) arrays, at `part` (N,) units of a motion vector from the first."""
+    weight = (part / MV_UNITS_PER_PIXEL).astype(np.float32)[:, None, None]
+    blended: np.ndarray = first + (second - first) * weight
     return blended
 
 

@@ -153,3 +153,16 @@ def test_quantisers_lie_under_the_lr_pixels_they_belong_to() -> None:
     assert set(np.unique(decode_quantisers(constant.stream, constant.nut))) == {7}
     silent = make(lr, draw_for("hevc"))
     assert set(np.unique(decode_quantisers(silent.stream, silent.nut))) == {-1}
+
+
+@pytest.mark.parametrize("name", CODECS)
+@pytest.mark.parametrize("num_frames", [1, 2, 9])
+def test_frames_are_decoded_before_they_are_shown_and_one_a_tick(
+    name: str, num_frames: int
+) -> None:
+    # libx265's own decoding times of such short clips are uninitialised memory.
+    made = make(moving_clip(num_frames, 96, 96), draw_for(name, b_frames=4))
+    frames = sorted(made.stream.frames, key=lambda frame: frame.coding_index)
+    assert [frame.dts - frames[0].dts for frame in frames] == list(range(num_frames))
+    assert min(frame.pts - frame.dts for frame in frames) == 0
+    assert [frame.pts for frame in made.stream.frames] == list(range(num_frames))
