@@ -9,8 +9,9 @@ import csv
 import glob
 import os
 import re
+from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
 
@@ -19,9 +20,9 @@ from schemas.source import SPLITS
 
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 _NUMBERED = re.compile(r"(?P<prefix>.*?)(?P<number>\d+)")
-_SUFFIX = re.compile(r"\.[A-Za-z][A-Za-z0-9]{1,4}$")
+_SUFFIX = re.compile(r"\.[A-Za-z0-9]{2,5}$")
 _STEREO = re.compile(r"[_-](left|right|l|r)$", re.IGNORECASE)
-_VIMEO = re.compile(r"(?:^|/)(sequences/\d{5})/\d{4}(?:/|$)")
+_VIMEO = re.compile(r"(?:^|/)(\d{5})/\d{4}(?:/|$)")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,7 +60,18 @@ def discover(inputs: Sequence[str]) -> list[Entry]:
         for entry in entries:
             found.setdefault(entry.paths, entry)
     kept = _without_repeats(list(found.values()))
-    return sorted(kept, key=lambda entry: (entry.uri, entry.paths))
+    return _with_own_uris(sorted(kept, key=lambda entry: (entry.uri, entry.paths)))
+
+
+def _with_own_uris(entries: list[Entry]) -> list[Entry]:
+    """Inputs of equal names have entries of equal uris: the second one gets #2, and so on."""
+    seen: Counter[str] = Counter()
+    own = []
+    for entry in entries:
+        seen[entry.uri] += 1
+        number = seen[entry.uri]
+        own.append(entry if number == 1 else replace(entry, uri=f"{entry.uri}#{number}"))
+    return own
 
 
 def _without_repeats(entries: list[Entry]) -> list[Entry]:
@@ -113,7 +125,7 @@ def _walk(folder: Path, uri: str) -> Iterator[Entry]:
     files = [child for child in children if child.is_file() or _is_broken_link(child)]
     ordered = _in_numeric_order(files)
     if ordered:
-        yield Entry(uri=uri, paths=tuple(map(str, ordered)), is_folder=True)
+        yield Entry(uri=_printable(uri), paths=tuple(map(str, ordered)), is_folder=True)
     else:
         yield from (_file_entry(file, f"{uri}/{file.name}") for file in files)
     for child in children:
@@ -133,7 +145,12 @@ def _is_broken_link(path: Path) -> bool:
 
 
 def _file_entry(path: Path, uri: str) -> Entry:
-    return Entry(uri=uri, paths=(str(path),), is_folder=False)
+    return Entry(uri=_printable(uri), paths=(str(path),), is_folder=False)
+
+
+def _printable(uri: str) -> str:
+    """A name that is not UTF-8 gets marks in place of its bytes."""
+    return uri.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
 
 def _in_numeric_order(files: list[Path]) -> list[Path] | None:
@@ -158,8 +175,8 @@ def akin(entry: Entry) -> str:
     sides of a stereo pair (`x_left.png`, `x_right.png`, also `_l`, `_r`), and one thing in two
     formats (`flower.mp4`, `flower.webm`). Anything else has a label of its own.
     """
-    if vimeo := _VIMEO.search(Path(entry.paths[0]).as_posix()):
-        return vimeo[1]
+    if vimeo := _VIMEO.search(entry.uri):
+        return entry.uri[: vimeo.end(1)]
     return _STEREO.sub("", _SUFFIX.sub("", entry.uri))
 
 

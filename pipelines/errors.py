@@ -5,6 +5,11 @@ class UserError(Exception):
     """A user's mistake. The message is complete: the cause, the value, and the cure."""
 
 
+def reason_of(error: Exception) -> str:
+    """What the system or FFmpeg says, without the path: datasets do not tell where inputs lay."""
+    return getattr(error, "strerror", None) or type(error).__name__
+
+
 class MediaError(Exception):
     """A file that cannot be used as media. It becomes a counted row, never the end of a run.
 

@@ -17,7 +17,7 @@ import cv2
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from pipelines.errors import MediaError
+from pipelines.errors import MediaError, reason_of
 
 MAX_PIXELS = 2**28
 """Larger pictures are refused before they are decoded."""
@@ -35,6 +35,9 @@ _DECODE_ERRORS = (
     ValueError,
     EOFError,
     KeyError,
+    TypeError,
+    IndexError,
+    OverflowError,
     struct.error,
     zlib.error,
     cv2.error,
@@ -73,8 +76,10 @@ def _opened(path: str) -> Iterator[tuple[Image.Image, ImageHeader]]:
             Image.open(path, formats=FORMATS) as image,
         ):
             yield image, _read_header(path, image)
-    except (FileNotFoundError, PermissionError, UnidentifiedImageError) as error:
-        raise MediaError("unreadable", str(error)) from error
+    except UnidentifiedImageError as error:
+        raise MediaError("unreadable", "its header is not that of an image") from error
+    except (FileNotFoundError, PermissionError) as error:
+        raise MediaError("unreadable", reason_of(error)) from error
     except _DECODE_ERRORS as error:
         raise MediaError("corrupt", f"{type(error).__name__}: {error}") from error
 

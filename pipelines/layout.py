@@ -49,6 +49,11 @@ class Layout(NamedTuple):
         return self.root / "index" / "shards" / f"{shard}.json"
 
     @property
+    def has_shards(self) -> bool:
+        """Whether anything was made."""
+        return self.tar("any").parent.is_dir()
+
+    @property
     def logs(self) -> Path:
         """What differs between equal runs: places, times, hosts."""
         return self.root / "logs"
@@ -99,6 +104,8 @@ def staged(layout: Layout) -> Iterator[Path]:
 
 def publish(staged_file: Path, target: Path) -> None:
     """Move a finished file to its place; readers see the old one or the new one."""
+    with staged_file.open("rb") as file:
+        os.fsync(file.fileno())  # before anything says that it is there
     target.parent.mkdir(parents=True, exist_ok=True)
     os.replace(staged_file, target)
 

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping
 
 import numpy as np
 
+from pipelines import cpu_limit
 from pipelines.errors import MediaError
 from pipelines.media import read_clip, read_photo
 from schemas.draw import SceneDraw
@@ -45,7 +46,11 @@ def make(task: MakeTask) -> list[MadeSample | Outcome]:
         pictures = _read_pictures(task)
     except MediaError as error:
         return [_left_out(Status.FAILED, "read", error.reason, error.detail)] * len(task.rows)
-    return [_make_one(task, row, pictures) for row in task.rows]
+    outcomes = []
+    for row in task.rows:
+        cpu_limit.renew()
+        outcomes.append(_make_one(task, row, pictures))
+    return outcomes
 
 
 def _read_pictures(task: MakeTask) -> dict[tuple[str, int], np.ndarray]:
@@ -72,7 +77,9 @@ def _make_one(
     sizes = {source_id: (p.shape[0], p.shape[1]) for (source_id, _), p in pictures.items()}
     scene = draw_scene(recipe, seed, row, sizes)
     hr = _crop(scene, pictures)
-    if row.kind is SampleKind.CLIP and (std := luma_std(hr[0])) < recipe.hr.min_std:
+    # A fade begins or ends flat; a flat scene is flat in the middle, too.
+    std = max(luma_std(hr[t]) for t in (0, len(hr) // 2, len(hr) - 1))
+    if row.kind is SampleKind.CLIP and std < recipe.hr.min_std:
         detail = f"luma std {std:.2f} is below min_std {recipe.hr.min_std:g}"
         return _left_out(Status.FILTERED, "read", "flat", detail)
     streams = [draw_stream(recipe, seed, row, scene, k) for k in range(len(recipe.streams))]

@@ -12,7 +12,8 @@ from typing import Literal
 import av
 import numpy as np
 
-from pipelines.errors import MediaError
+from pipelines import cpu_limit
+from pipelines.errors import MediaError, reason_of
 from pipelines.images import read_image
 from pipelines.video import (
     SNIFFED_BYTES,
@@ -57,18 +58,25 @@ def read_clip(paths: Sequence[str], source: Source, span: Span) -> np.ndarray:
             the frames are not those that were probed.
     """
     clip = np.empty((span.count, source.height, source.width, 3), np.uint8)
-    num_read = 0
-    pictures = _folder_pictures if source.kind is SourceKind.FRAMES else _video_pictures
-    for index, picture in enumerate(pictures(paths, source, span)):
+    checksums: list[int] = []
+    frames = _folder_frames if source.kind is SourceKind.FRAMES else _video_frames
+    for index, (checksum, picture) in enumerate(frames(paths, source, span)):
         if picture.shape != clip.shape[1:]:
             detail = f"frame {span.start + index} is {picture.shape}, was {clip.shape[1:]}"
             raise MediaError("changed", detail)
         clip[index] = picture
-        num_read += 1
-    if num_read < span.count:
-        detail = f"{num_read} of {span.count} frames from frame {span.start} on"
+        checksums.append(checksum)
+    if len(checksums) < span.count:
+        detail = f"{len(checksums)} of {span.count} frames from frame {span.start} on"
         raise MediaError("truncated", detail)
+    if span.crc32 and checksum_of(checksums) != span.crc32:
+        raise MediaError("changed", f"frames from {span.start} on are not those that were probed")
     return clip
+
+
+def checksum_of(checksums: Sequence[int]) -> int:
+    """One checksum of those of all frames of a span."""
+    return zlib.crc32(np.array(checksums, "<u4").tobytes())
 
 
 def read_photo(path: str, source: Source) -> np.ndarray:
@@ -90,18 +98,26 @@ def read_photo(path: str, source: Source) -> np.ndarray:
     return read_image(path)
 
 
-def _folder_pictures(paths: Sequence[str], source: Source, span: Span) -> Iterator[np.ndarray]:
-    for index, path in enumerate(paths[span.start : span.start + span.count]):
+def _folder_frames(
+    paths: Sequence[str], source: Source, span: Span
+) -> Iterator[tuple[int, np.ndarray]]:
+    """(checksum, picture) of each frame."""
+    for path in paths[span.start : span.start + span.count]:
         picture = read_image(path)
-        if index == 0 and zlib.crc32(picture.tobytes()) != span.start_crc32:
-            raise MediaError("changed", f"{os.path.basename(path)} is not what was probed")
-        yield picture
+        yield zlib.crc32(picture.tobytes()), picture
 
 
-def _video_pictures(paths: Sequence[str], source: Source, span: Span) -> Iterator[np.ndarray]:
+def _video_frames(
+    paths: Sequence[str], source: Source, span: Span
+) -> Iterator[tuple[int, np.ndarray]]:
+    """(checksum, picture) of each frame."""
     frames = _frames_after_seek(paths[0], span) or _frames_after_count(paths[0], span)
-    for _, frame in zip(range(span.count), frames, strict=False):
-        yield to_rgb(frame, source.color_matrix, source.color_range, source.rotation)
+    try:
+        for _, frame in zip(range(span.count), frames, strict=False):
+            picture = to_rgb(frame, source.color_matrix, source.color_range, source.rotation)
+            yield planes_crc32(frame), picture
+    except av.error.FFmpegError as error:  # of the conversion
+        raise MediaError("unsupported_pixels", reason_of(error)) from error
 
 
 def _frames_after_seek(path: str, span: Span) -> Iterator[av.VideoFrame] | None:
@@ -120,6 +136,7 @@ def _frames_after_seek(path: str, span: Span) -> Iterator[av.VideoFrame] | None:
 
 def _frames_after_count(path: str, span: Span) -> Iterator[av.VideoFrame]:
     for index, frame in enumerate(iter_video_frames(path)):
+        cpu_limit.renew()
         if index == span.start and planes_crc32(frame) != span.start_crc32:
             raise MediaError("changed", f"frame {index} is not the one that was probed")
         if index >= span.start:

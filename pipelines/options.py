@@ -13,6 +13,7 @@ from pipelines.recipe_files import shipped_recipes
 
 DEFAULT_RECIPE = "cavsr"
 DEMO_OUTPUT = "build/demo/dataset"
+_SEEDS = 2**63  # what a table stores
 _LOCAL_RUNNERS = ("DirectRunner", "FnApiRunner", "PrismRunner")
 
 
@@ -85,6 +86,8 @@ def parse_options(arguments: Sequence[str] | None = None) -> Options:
     _check_others(others)
     if ours.input and not ours.output:
         raise UserError("say where the dataset goes: --output FOLDER")
+    if not 0 <= ours.seed < _SEEDS:
+        raise UserError(f"--seed is {ours.seed}, and must be from 0 to {_SEEDS - 1}")
     if ours.workers < 1:
         raise UserError(f"--workers is {ours.workers}, and must be 1 or more")
     return Options(

@@ -31,8 +31,6 @@ class Plan(NamedTuple):
 
     sources: list[Source]
     """every source, those left out included, by id"""
-    paths: dict[str, list[str]]
-    """where the files of each usable source lie on this machine"""
     samples: list[PlannedSample]
     """by shard, then in the order of the shard"""
 
@@ -65,7 +63,6 @@ def make_plan(
     _check_splits(found, samples, rules, recipe)
     return Plan(
         sources=[item.source for item in found],
-        paths={item.source.source_id: item.paths for item in usable},
         samples=list(_into_shards(samples, recipe, seed)),
     )
 

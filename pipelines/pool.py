@@ -1,15 +1,14 @@
 """Worker processes that may die: all media is opened and encoded there, and nowhere else.
 
 A codec can abort the process it runs in, or never return. Each task runs in a reused worker
-with a limit on its CPU time; a task that kills its worker, or exceeds the limit, costs itself
-alone. CPU time, not elapsed time, so that a busy machine does not change a dataset.
+with a limit on its CPU time without progress; a task that kills its worker, or exceeds the limit,
+costs itself alone. CPU time, not elapsed time, so that a busy machine does not change a dataset.
 """
 
 import atexit
 import dataclasses
 import functools
 import itertools
-import math
 import multiprocessing
 import os
 import resource
@@ -22,12 +21,14 @@ from typing import Generic, TypeVar
 import cv2
 from pebble import ProcessExpired, ProcessFuture, ProcessPool
 
+from pipelines import cpu_limit
+
 Task = TypeVar("Task")
 Result = TypeVar("Result")
 
 CPU_LIMIT_SECONDS = 600
-"""CPU time of one task, seconds: far above what any sane one takes."""
-_STALL_SECONDS = 6 * CPU_LIMIT_SECONDS  # elapsed; for a worker that waits for ever
+"""CPU time of a task without progress, seconds: far above what one frame or sample takes."""
+_STALL_SECONDS = 86_400  # elapsed; the last resort, for a worker that waits for ever
 _TASKS_AHEAD_PER_WORKER = 2
 
 
@@ -53,7 +54,7 @@ class WorkerPool:
 
     Args:
         num_workers: how many.
-        cpu_limit_seconds: CPU time that one task may take.
+        cpu_limit_seconds: CPU time that a task may take between two signs of progress.
     """
 
     def __init__(self, num_workers: int, cpu_limit_seconds: float = CPU_LIMIT_SECONDS) -> None:
@@ -104,7 +105,7 @@ def _outcome(future: ProcessFuture) -> Done | WorkerDied:
         return Done(future.result())
     except ProcessExpired as death:
         if death.exitcode == -signal.SIGXCPU:
-            return WorkerDied("cpu_limit", "the task exceeded its CPU time")
+            return WorkerDied("cpu_limit", "no progress in its CPU time")
         return WorkerDied("worker_died", _explain_exit(death.exitcode))
     except SystemExit as leaving:  # of the task, which came back as its exception
         return WorkerDied("worker_died", f"exit code {leaving.code}")
@@ -125,11 +126,7 @@ def _start_worker() -> None:
 def _run_limited(
     function: Callable[[Task], Result], task: Task, cpu_limit_seconds: float
 ) -> Result:
-    _, hard = resource.getrlimit(resource.RLIMIT_CPU)
-    used = resource.getrusage(resource.RUSAGE_SELF)
-    soft = math.ceil(used.ru_utime + used.ru_stime + cpu_limit_seconds)
-    # Beyond the soft limit the kernel sends SIGXCPU, which ends the process, native code or not.
-    resource.setrlimit(resource.RLIMIT_CPU, (soft, hard))
+    cpu_limit.grant(cpu_limit_seconds)
     return function(task)
 
 

@@ -13,7 +13,7 @@ import numpy as np
 from pipelines.corpus import Entry, akin
 from pipelines.errors import MediaError
 from pipelines.images import read_image, read_image_header
-from pipelines.media import sniff
+from pipelines.media import checksum_of, sniff
 from pipelines.scenes import bar_share, cut
 from pipelines.survey import Survey, survey_folder, survey_video
 from schemas.plan import Span
@@ -34,8 +34,6 @@ class Probed(Record):
     """group, split, licence and attribution are empty: planning fills them in"""
     akin: str
     """label of what belongs together by its place, see `pipelines.corpus.akin`"""
-    paths: list[str]
-    """absolute; the file, or the files of a folder that is a clip, in order"""
     spans: list[Span]
     """runs of frames of one scene, or of consecutive usable grid cells; empty if left out"""
 
@@ -43,7 +41,7 @@ class Probed(Record):
 _Found = tuple[Source, list[Span]]
 
 
-def probe(entry: Entry, recipe: Recipe, seed: int) -> list[Probed]:
+def probe(entry: Entry, recipe: Recipe, seed: int) -> Probed | None:
     """Probe one entry.
 
     Args:
@@ -52,19 +50,15 @@ def probe(entry: Entry, recipe: Recipe, seed: int) -> list[Probed]:
         seed: the dataset's seed; places the patch grid of images.
 
     Returns:
-        One item; for a folder that is no clip one for each of its files.
+        What was found; None for a folder that is no clip: its files are entries of their own.
     """
-    if not entry.is_folder:
-        return [_probed(entry, _probe_file(entry, recipe, seed))]
-    clip = _probe_folder(entry, recipe)
-    if clip is not None:
-        return [_probed(entry, clip)]
-    return [_probed(file, _probe_file(file, recipe, seed)) for file in _files_of(entry)]
+    found = _probe_folder(entry, recipe) if entry.is_folder else _probe_file(entry, recipe, seed)
+    return None if found is None else _probed(entry, found)
 
 
 def _probed(entry: Entry, found: _Found) -> Probed:
     source, spans = found
-    return Probed(source=source, akin=akin(entry), paths=list(entry.paths), spans=spans)
+    return Probed(source=source, akin=akin(entry), spans=spans)
 
 
 def not_probed(entry: Entry, reason: str, detail: str) -> Probed:
@@ -73,7 +67,8 @@ def not_probed(entry: Entry, reason: str, detail: str) -> Probed:
     return _probed(entry, (_unknown_source(entry).model_copy(update=outcome), []))
 
 
-def _files_of(entry: Entry) -> list[Entry]:
+def files_of(entry: Entry) -> list[Entry]:
+    """The files of a folder, each by itself."""
     return [
         Entry(uri=f"{entry.uri}/{os.path.basename(path)}", paths=(path,), is_folder=False)
         for path in entry.paths
@@ -222,9 +217,10 @@ def _cut_into_clips(source: Source, survey: Survey, recipe: Recipe) -> _Found:
         return _left_out(source, *obstacle)
     settings = recipe.clips
     scores = survey.watch.cut_scores()
-    clips = cut(scores, settings.scene_cut_score, settings.frames, settings.min_frames)
+    min_frames = settings.min_frames or settings.frames
+    clips = cut(scores, settings.scene_cut_score, settings.frames, min_frames)
     if not clips:
-        detail = f"{len(scores)} frames, but no scene of {settings.min_frames} or more"
+        detail = f"{len(scores)} frames, but no scene of {min_frames} or more"
         return _left_out(source, "too_short", detail)
     spans = [
         Span(
@@ -233,6 +229,7 @@ def _cut_into_clips(source: Source, survey: Survey, recipe: Recipe) -> _Found:
             count=count,
             start_pts=survey.times[start] or 0,
             start_crc32=survey.checksums[start],
+            crc32=checksum_of(survey.checksums[start : start + count]),
         )
         for start, count in clips
     ]

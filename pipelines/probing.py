@@ -7,12 +7,13 @@ from pipelines.corpus import Entry, SourceRule
 from pipelines.job import Job
 from pipelines.layout import publish, staged
 from pipelines.plan import make_plan
-from pipelines.pool import Done, WorkerPool
-from pipelines.probe import Probed, not_probed, probe
+from pipelines.pool import Done, WorkerDied, WorkerPool
+from pipelines.probe import Probed, files_of, not_probed, probe
 from pipelines.progress import Heartbeat
 from pipelines.shards import Location
 from schemas.plan import PlannedSample
 from schemas.recipe import Recipe
+from schemas.record import Status
 from schemas.source import Source
 from schemas.tables import TableWriter, read_table, write_table
 
@@ -39,21 +40,45 @@ def probe_batch(job: Job, number: int, entries: Sequence[Entry], pool: WorkerPoo
         heartbeat.add(len(entries))
         return len(read_table(str(target), Probed))
     found: list[Probed] = []
+    one_by_one: list[Entry] = []
     probe_entry = partial(_probe_entry, recipe=job.recipe, seed=job.seed)
     for entry, outcome in pool.map_ordered(probe_entry, entries):
-        if isinstance(outcome, Done):
-            found += outcome.value
+        if entry.is_folder and (isinstance(outcome, WorkerDied) or outcome.value is None):
+            one_by_one += files_of(entry)  # a folder that is no clip, or holds a deadly file
         else:
-            found.append(not_probed(entry, outcome.reason, outcome.detail))
+            found.append(_row(entry, outcome))
         heartbeat.add(1)
+    found += [_row(entry, outcome) for entry, outcome in pool.map_ordered(probe_entry, one_by_one)]
     with staged(job.layout) as folder:
         write_table(str(folder / "probed"), Probed, found)
         publish(folder / "probed", target)
     return len(found)
 
 
-def _probe_entry(entry: Entry, *, recipe: Recipe, seed: int) -> list[Probed]:
+def _probe_entry(entry: Entry, *, recipe: Recipe, seed: int) -> Probed | None:
     return probe(entry, recipe, seed)
+
+
+def _row(entry: Entry, outcome: Done[Probed | None] | WorkerDied) -> Probed:
+    if isinstance(outcome, WorkerDied):
+        return not_probed(entry, outcome.reason, outcome.detail)
+    assert outcome.value is not None  # only folders may be no entry of their own
+    return outcome.value
+
+
+def write_locations(job: Job, entries: Sequence[Entry]) -> None:
+    """Write where the sources lie now, which may be elsewhere than when they were probed."""
+    files = [file for entry in entries if entry.is_folder for file in files_of(entry)]
+    paths = {entry.uri: list(entry.paths) for entry in [*files, *entries]}
+    locations = [
+        Location(source_id=source.source_id, paths=paths[uri])
+        for source in read_table(str(job.layout.sources), Source)
+        if source.status is Status.OK
+        for uri in source.uris[:1]
+    ]
+    with staged(job.layout) as folder:
+        write_table(str(folder / "locations"), Location, locations)
+        publish(folder / "locations", job.layout.locations)
 
 
 def commit_plan(job: Job, num_batches: int, rules: Sequence[SourceRule]) -> list[PlannedSample]:
@@ -69,10 +94,7 @@ def commit_plan(job: Job, num_batches: int, rules: Sequence[SourceRule]) -> list
     ]
     plan = make_plan(found, rules, job.recipe, job.seed)
     layout = job.layout
-    locations = [Location(source_id=key, paths=paths) for key, paths in sorted(plan.paths.items())]
     with staged(layout) as folder:
-        write_table(str(folder / "locations"), Location, locations)
-        publish(folder / "locations", layout.locations)
         write_table(str(folder / "sources"), Source, plan.sources)
         publish(folder / "sources", layout.sources)
         writer = TableWriter(str(folder / "plan"), PlannedSample)

@@ -26,7 +26,7 @@ def load_recipe(name_or_path: str) -> Recipe:
     try:
         if name_or_path in shipped_recipes():
             file = resources.files("pipelines") / "recipes" / f"{name_or_path}.toml"
-            return parse_recipe(file.read_text(), "toml", f"{name_or_path}.toml")
+            return parse_recipe(file.read_text(encoding="utf-8"), "toml", f"{name_or_path}.toml")
         path = Path(name_or_path)
         if not path.is_file():
             raise UserError(_not_found(name_or_path))

@@ -1,6 +1,7 @@
 """Which run a folder belongs to, so that none goes on with the work of another."""
 
 import os
+import shutil
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -10,7 +11,7 @@ from pydantic import ValidationError
 from pipelines.corpus import Entry, SourceRule
 from pipelines.errors import UserError
 from pipelines.job import Job
-from pipelines.layout import publish_bytes
+from pipelines.layout import Layout, publish_bytes
 from schemas.manifest import Environment, sha256_json
 from schemas.record import SCHEMA_VERSION, Record, SchemaVersionError, check_schema_version
 
@@ -32,6 +33,8 @@ class RunIdentity(Record):
     """of the source list"""
     environment: Environment
     """libraries and encoders"""
+    code_sha256: str
+    """of this package's code"""
 
 
 _WORDS = {
@@ -40,6 +43,7 @@ _WORDS = {
     "inputs_sha256": "other inputs",
     "source_list_sha256": "another source list",
     "environment": "other library or encoder versions",
+    "code_sha256": "another version of this package's code",
 }
 
 
@@ -56,12 +60,15 @@ def claim_output(job: Job, entries: Sequence[Entry], rules: Sequence[SourceRule]
         inputs_sha256=sha256_json([(entry.uri, _sizes(entry.paths)) for entry in entries]),
         source_list_sha256=sha256_json([asdict(rule) for rule in rules]),
         environment=job.environment,
+        code_sha256=_code_sha256(),
     )
     root, file = job.layout.root, job.layout.run
     try:
         root.mkdir(parents=True, exist_ok=True)
-        if file.is_file():
+        if file.is_file() and job.layout.has_shards:
             _check_same(root, _read(file), wanted)
+        elif file.is_file():
+            _forget_plan_of_another(job.layout, wanted)
         elif any(root.iterdir()):
             raise UserError(
                 f"{root} is not empty and holds no run of this command: "
@@ -72,6 +79,23 @@ def claim_output(job: Job, entries: Sequence[Entry], rules: Sequence[SourceRule]
         raise UserError(
             f"cannot write to {root}: {error.strerror}; choose another --output"
         ) from error
+
+
+def _forget_plan_of_another(layout: Layout, wanted: RunIdentity) -> None:
+    """Nothing was made yet, so a plan holds nobody back: plans are there to be changed."""
+    if _read(layout.run) != wanted:
+        for folder in (layout.logs, layout.plan.parent):
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _code_sha256() -> str:
+    """Of the code that decides bytes, so that no dataset is begun by one version and finished by
+    another."""
+    packages = Path(__file__).parents[1]
+    files = [*packages.glob("schemas/*.py"), *packages.glob("transforms/*.py")]
+    files += packages.glob("pipelines/*.py")
+    texts = {f"{file.parent.name}/{file.name}": file.read_text("utf-8") for file in files}
+    return sha256_json(texts)
 
 
 def _sizes(paths: Sequence[str]) -> list[int]:

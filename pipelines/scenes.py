@@ -134,14 +134,15 @@ def cut(
         scores: of each frame, see `Watch.cut_scores`.
         cut_score: score from which on a frame starts a new scene.
         clip_frames: frames of a clip, at least, where its scene has as many.
-        min_frames: shorter scenes are left out, unless the video is shorter as a whole.
+        min_frames: shorter scenes are left out, unless the video is shorter as a whole: then all
+            of its scenes are taken.
 
     Returns:
         (start, count) of each clip. Clips of a scene have nearly equal lengths and lose no frame.
     """
     num_frames = len(scores)
     if num_frames < min_frames:
-        return [(0, num_frames)] if num_frames else []
+        min_frames = 1
     starts = [0, *(i for i in range(1, num_frames) if scores[i] >= cut_score), num_frames]
     scenes = [(a, b) for a, b in pairwise(starts) if b - a >= min_frames]
     return [clip for scene in scenes for clip in _cut_scene(*scene, clip_frames)]

@@ -26,7 +26,7 @@ from schemas.record import UNKNOWN, Outcome, Record, Status
 from schemas.sample import FrameRow, SampleRow, StreamFields, StreamRow
 from schemas.shard import ShardWriter
 from schemas.source import Source
-from schemas.tables import read_rows, read_table, write_table
+from schemas.tables import read_columns, read_rows, read_table, write_table
 from transforms.degrade import MadeSample
 
 _ROW_TYPES: dict[str, type[Record]] = {
@@ -34,6 +34,10 @@ _ROW_TYPES: dict[str, type[Record]] = {
     "streams": StreamRow,
     "frames": FrameRow,
 }
+
+
+_OUTSIDE_REASONS = {"unreadable", "changed", "truncated"}
+"""Of sources that could be read when they were probed: another attempt may find them again."""
 
 
 class Location(Record):
@@ -75,9 +79,22 @@ def _finished_shard(layout: Layout, name: str, plan_sha256: str) -> Shard | None
         shard = Shard.model_validate_json(marker.read_bytes())
     except ValidationError:
         return None  # of another release: made again
-    files = [(layout.root / file.path, file.size) for file in shard.files]
-    is_whole = all(path.is_file() and path.stat().st_size == size for path, size in files)
-    return shard if is_whole and shard.plan_sha256 == plan_sha256 else None
+    if shard.plan_sha256 != plan_sha256 or not all(_is_whole(layout, f) for f in shard.files):
+        return None
+    return None if _may_succeed_now(layout, shard) else shard
+
+
+def _is_whole(layout: Layout, file: DataFile) -> bool:
+    path = layout.root / file.path
+    return path.is_file() and describe_file(path, file.path, file.rows) == file
+
+
+def _may_succeed_now(layout: Layout, shard: Shard) -> bool:
+    """Whether a sample was left out since its source was not at hand."""
+    if not shard.num_left_out:
+        return False
+    rows = read_columns(str(layout.table("samples", shard.shard)), SampleRow, ["reason"])
+    return bool(_OUTSIDE_REASONS & set(rows.column("reason").to_pylist()))
 
 
 class _ShardBuilder:

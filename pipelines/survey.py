@@ -9,7 +9,8 @@ from typing import Any
 import av
 import numpy as np
 
-from pipelines.errors import MediaError
+from pipelines import cpu_limit
+from pipelines.errors import MediaError, reason_of
 from pipelines.images import ImageHeader, read_image, read_image_header
 from pipelines.media import sniff
 from pipelines.scenes import Watch
@@ -47,6 +48,13 @@ def survey_video(path: str) -> Survey:
     Raises:
         MediaError: as `iter_video_frames` and `color_of`.
     """
+    try:
+        return _survey_frames(path)
+    except av.error.FFmpegError as error:  # of the filters; the decoder's are MediaErrors
+        raise MediaError("unsupported_pixels", reason_of(error)) from error
+
+
+def _survey_frames(path: str) -> Survey:
     header = read_video_header(path)
     survey = None
     is_interlaced = False
@@ -55,6 +63,7 @@ def survey_video(path: str) -> Survey:
         survey.watch.add(frame)
         survey.times.append(frame.pts)
         survey.checksums.append(planes_crc32(frame))
+        cpu_limit.renew()
         is_interlaced = is_interlaced or frame.interlaced_frame
     if survey is None:
         raise MediaError("corrupt", "no frame could be decoded")
@@ -122,6 +131,7 @@ def survey_folder(paths: Sequence[str]) -> Survey | None:
         survey.watch.add(frame)
         survey.times.append(None)
         survey.checksums.append(zlib.crc32(pixels.tobytes()))
+        cpu_limit.renew()
         if survey.watch.num_unrelated * 2 > len(paths) - 1:
             return None
     if survey is not None:

@@ -22,7 +22,7 @@ import av.stream
 import av.video
 import numpy as np
 
-from pipelines.errors import MediaError
+from pipelines.errors import MediaError, reason_of
 from pipelines.images import MAX_PIXELS
 from transforms.color import is_gray, is_rgb, source_to_rgb
 
@@ -136,9 +136,9 @@ def _opened(path: str) -> Iterator[tuple[av.container.InputContainer, av.video.V
         ) as container:
             yield container, _video_stream(container)
     except (FileNotFoundError, PermissionError) as error:  # FFmpeg's are kinds of these
-        raise MediaError("unreadable", str(error)) from error
+        raise MediaError("unreadable", reason_of(error)) from error
     except av.error.FFmpegError as error:
-        raise MediaError("corrupt", str(error)) from error
+        raise MediaError("corrupt", reason_of(error)) from error
 
 
 def _read_demuxer(path: str) -> str:

@@ -18,6 +18,8 @@ class Span(Record):
     start_crc32: int = 0
     """zlib.crc32 of that frame's decoded planes, or of a folder's picture; 0 for an image, whose
     file is hashed again"""
+    crc32: int = 0
+    """zlib.crc32 of all frames' checksums, little-endian uint32; 0 where there are none"""
 
 
 class PlannedSample(Record):

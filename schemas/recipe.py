@@ -97,8 +97,8 @@ class ClipSettings(Record):
 
     frames: Annotated[int, Field(ge=1)] = 32
     """frames encoded together, at least; up to twice as many, so that none is lost"""
-    min_frames: Annotated[int, Field(ge=1)] = 8
-    """leave out shorter scenes; a source that is shorter as a whole is taken whole"""
+    min_frames: Annotated[int, Field(ge=0)] = 0
+    """leave out shorter scenes, of sources that are longer as a whole; 0: as many as frames"""
     patches: Annotated[int, Field(ge=1)] = 1
     """HR patches per clip, side by side, at most"""
     scene_cut_score: Annotated[float, Field(gt=0, le=100)] = 10
@@ -422,7 +422,7 @@ def parse_recipe(text: str, syntax: Literal["toml", "yaml"], origin: str) -> Rec
     """
     try:
         fields = tomllib.loads(text) if syntax == "toml" else yaml.load(text, _YamlLoader)
-    except (tomllib.TOMLDecodeError, yaml.YAMLError) as error:
+    except (tomllib.TOMLDecodeError, yaml.YAMLError, RecursionError) as error:
         raise RecipeError(f"{origin} is not {syntax.upper()}: {error}") from error
     if not isinstance(fields, dict):
         raise RecipeError(f"{origin} holds no table of settings")

@@ -21,10 +21,14 @@ MACROBLOCK = 16
 """Side of the blocks of a quantiser map, pixels of the coded picture."""
 
 
+# The file's times are those of the records: the muxer would move negative ones to 0.
+_MUX_OPTIONS = {"fflags": "+bitexact", "avoid_negative_ts": "disabled"}
+
+
 def mux_nut(packets: Sequence[Packet], codec: str, fps: int, height: int, width: int) -> bytes:
     """Put packets into a NUT file, which keeps the bytes of each as they are."""
     buffer = io.BytesIO()
-    with av.open(buffer, "w", format="nut", options={"fflags": "+bitexact"}) as container:
+    with av.open(buffer, "w", format="nut", options=_MUX_OPTIONS) as container:
         stream = container.add_mux_stream(codec, rate=fps, width=width, height=height)
         for packet, dts in zip(packets, decoding_times(packets), strict=True):
             muxed = av.Packet(packet.data)

@@ -296,7 +296,7 @@ def _draw_codec(stage: CodecStage, lr_size: tuple[int, int], rng: np.random.Gene
         pixel_format=encoder.pixel_format,
         fps=fps,
         height=height,
-        width=max(_MIN_SIDE, width),
+        width=max(2, width),
     )
 
 

@@ -86,12 +86,20 @@ def _luma(frame: av.VideoFrame) -> np.ndarray:
 
 def _candidates(index: int, step: int, records: Sequence[Frame], anchors_only: bool) -> list[int]:
     """Signed distances at which blocks of frame `index` may find their reference, nearest first."""
-    others = range(index + step, len(records) if step > 0 else -1, step)
+    first, end = (0, len(records)) if anchors_only else _gop(index, records)
+    others = range(index - 1, first - 1, -1) if step < 0 else range(index + 1, end)
     coded_before = [i for i in others if records[i].coding_index < records[index].coding_index]
     if anchors_only:
         coded_before = [i for i in coded_before if records[i].frame_type != FrameType.B][:1]
     reach = _MAX_PAST if step < 0 else _MAX_FUTURE
     return [i - index for i in coded_before if abs(i - index) <= reach or anchors_only]
+
+
+def _gop(index: int, records: Sequence[Frame]) -> tuple[int, int]:
+    """First frame and end of a closed group of pictures: H.264 does not refer across its IDR."""
+    first = next((i for i in range(index, -1, -1) if records[i].key_frame), 0)
+    following = range(index + 1, len(records))
+    return first, next((i for i in following if records[i].key_frame), len(records))
 
 
 def _distances(blocks: np.ndarray, candidates: Sequence[list[int]], luma: np.ndarray) -> np.ndarray:

@@ -18,12 +18,13 @@ from pipelines.errors import UserError
 from pipelines.job import Job, describe_environment
 from pipelines.options import Options, parse_options
 from pipelines.pool import Done, shared_pool
-from pipelines.probing import batches, commit_plan
+from pipelines.probing import batches, commit_plan, write_locations
 from pipelines.progress import ProgressBar
 from pipelines.recipe_files import load_recipe
 from pipelines.report import describe_plan, describe_result
 from pipelines.run_identity import claim_output
 from pipelines.steps import ProbeSources, WriteManifest, WriteShards
+from schemas.manifest import read_manifest
 from schemas.plan import PlannedSample
 from schemas.tables import read_table
 
@@ -36,10 +37,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except UserError as error:
         sys.stderr.write(f"pipelines.synthesize: {error}\n")
         return 2
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, RuntimeError) as error:
+        if not _is_interruption(error):
+            raise
         sys.stderr.write("pipelines.synthesize: interrupted; the same command goes on from here\n")
         return 130
     return 0
+
+
+def _is_interruption(error: BaseException | None) -> bool:
+    """Whether Ctrl-C is at the bottom of an error; Beam wraps what is raised inside a step."""
+    while error is not None and not isinstance(error, KeyboardInterrupt):
+        error = error.__cause__ or error.__context__
+    return error is not None
 
 
 def synthesize(options: Options) -> None:
@@ -65,6 +75,7 @@ def synthesize(options: Options) -> None:
     )
     claim_output(job, entries, rules)
     plan = _plan(job, entries, rules, options)
+    write_locations(job, entries)
     sys.stdout.write(describe_plan(job, plan))
     if not options.plan_only:
         _make(job, plan, options)
@@ -90,6 +101,13 @@ def _make(job: Job, plan: list[PlannedSample], options: Options) -> None:
         shards = root | "WriteShards" >> WriteShards(job, num_shards)
         _ = shards | "WriteManifest" >> WriteManifest(job)
     sys.stdout.write(describe_result(job, time.monotonic() - started))
+    splits = read_manifest(job.layout.root).splits
+    if empty := [split for split, num_samples in splits.items() if not num_samples]:
+        raise UserError(
+            f"no sample of the {' and '.join(empty)} split could be made; the reasons are in "
+            f"{job.layout.root / 'index' / 'samples'}. Once the sources are back, the same command "
+            "makes them"
+        )
 
 
 if __name__ == "__main__":

@@ -19,8 +19,8 @@ def make_unless_deadly(task: MakeTask) -> list[MadeSample | Outcome]:
     return make(task)
 
 
-def probe_unless_deadly(entry: Entry, *, recipe: Recipe, seed: int) -> list[Probed]:
-    """Aborts on sources called deadly."""
-    if "deadly" in entry.uri:
+def probe_unless_deadly(entry: Entry, *, recipe: Recipe, seed: int) -> Probed | None:
+    """Aborts on videos called deadly; of numbered ones on 002 only."""
+    if entry.uri.endswith(("deadly.mp4", "deadly/002.mp4")) or entry.uri == "deadly":
         os.abort()
     return probe(entry, recipe, seed)

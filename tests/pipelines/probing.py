@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from pipelines.corpus import Entry
-from pipelines.probe import Probed, probe
+from pipelines.probe import Probed, files_of, probe
 from schemas.recipe import Recipe
 
 PATCH = 32
@@ -21,5 +21,14 @@ def recipe(**parts: dict[str, Any]) -> Recipe:
 def probe_one(path: Path, **parts: dict[str, Any]) -> Probed:
     """What probing finds out about a file."""
     entry = Entry(uri=path.name, paths=(str(path),), is_folder=False)
-    (probed,) = probe(entry, recipe(**parts), seed=0)
+    probed = probe(entry, recipe(**parts), seed=0)
+    assert probed is not None
     return probed
+
+
+def probe_all(entry: Entry, **parts: dict[str, Any]) -> list[Probed]:
+    """What probing finds out about an entry, file by file where it is a folder but no clip."""
+    probed = probe(entry, recipe(**parts), seed=0)
+    if probed is not None:
+        return [probed]
+    return [item for file in files_of(entry) for item in probe_all(file, **parts)]

@@ -144,9 +144,27 @@ def test_what_lies_apart_is_not_akin(one: str, other: str) -> None:
     assert akin(_entry(one)) != akin(_entry(other))
 
 
-def test_vimeo_is_known_by_its_whole_path() -> None:
-    path = "/data/vimeo/sequences/00007/0001/im1.png"
-    assert akin(_entry("0001", path)) == akin(_entry("vimeo/sequences/00007/0002"))
+def test_what_belongs_together_does_not_depend_on_where_the_input_lies() -> None:
+    deep = _entry("photos/a.png", "/data/sequences/00001/0001/photos/a.png")
+    assert akin(deep) == akin(_entry("photos/a.png", "/elsewhere/photos/a.png"))
+    assert akin(_entry("00007/0001")) == akin(_entry("00007/0002"))
+
+
+def test_inputs_of_equal_names_have_entries_of_their_own(tmp_path: Path) -> None:
+    for parent in ("one", "two"):
+        (tmp_path / parent / "in").mkdir(parents=True)
+        (tmp_path / parent / "in" / "a.png").write_text(parent)
+    entries = discover([str(tmp_path / "one" / "in"), str(tmp_path / "two" / "in")])
+    assert [entry.uri for entry in entries] == ["in/a.png", "in/a.png#2"]
+
+
+def test_a_name_that_is_not_utf_8_can_be_written_down(tmp_path: Path) -> None:
+    name = os.fsencode(str(tmp_path)) + b"/\xff.png"
+    with open(name, "wb") as file:
+        file.write(b"x")
+    (entry,) = discover([str(tmp_path)])
+    entry.uri.encode("utf-8")
+    assert os.path.isfile(entry.paths[0])
 
 
 def _list(tmp_path: Path, text: str) -> str:

@@ -61,7 +61,6 @@ def probed(
     return Probed(
         source=plain.model_copy(update=facts),
         akin=akin(entry),
-        paths=list(entry.paths),
         spans=[Span(source_id=source_id, start=start, count=count) for start, count in spans],
     )
 
@@ -110,8 +109,7 @@ def test_equal_content_at_two_places_is_one_source() -> None:
     plan = make_plan(items, [], recipe(), 0)
     (same,) = (s for s in plan.sources if s.source_id == identity("same"))
     assert same.uris == ["a/夜.mp4", "b/x.mp4"]
-    assert len(plan.sources) == len(plan.samples) == len(plan.paths) == 2
-    assert plan.paths[identity("same")] == ["/data/a/夜.mp4"]
+    assert len(plan.sources) == len(plan.samples) == 2
 
 
 def test_unreadable_files_stay_apart_and_are_kept_as_rows() -> None:
@@ -120,7 +118,7 @@ def test_unreadable_files_stay_apart_and_are_kept_as_rows() -> None:
     left_out = [source for source in plan.sources if source.status is not Status.OK]
     assert [source.uris for source in left_out] == [["a.png"], ["b.png"]]
     assert {(source.group, source.split) for source in left_out} == {("", "")}
-    assert list(plan.paths) == [identity("videos/0.mp4")]
+    assert [row.spans[0].source_id for row in plan.samples] == [identity("videos/0.mp4")]
 
 
 def groups_by_uri(items: Sequence[Probed], rules: Sequence[SourceRule] = ()) -> dict[str, str]:
@@ -513,3 +511,11 @@ def test_of_several_matching_rules_the_first_that_says_something_counts() -> Non
         "a/2.mp4": ("train", "CC0-1.0"),
         "b/3.mp4": ("train", "other"),
     }
+
+
+def test_a_copy_of_one_picture_of_a_pair_does_not_part_the_pair() -> None:
+    # The copy comes first in order of uris, and says nothing of the pair by its own place.
+    pair = [image("z_left.png", content="left"), image("z_right.png", content="right")]
+    copy = image("a.png", content="left")
+    groups = groups_by_uri([copy, *pair])
+    assert len(set(groups.values())) == 1

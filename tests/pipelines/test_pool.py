@@ -75,7 +75,7 @@ def test_a_task_that_kills_its_worker_costs_itself_alone(pool: WorkerPool) -> No
     assert outcomes.pop("abort") == WorkerDied("worker_died", "SIGABRT")
     assert outcomes.pop("kill") == WorkerDied("worker_died", "SIGKILL")
     assert outcomes.pop("exit") == WorkerDied("worker_died", "exit code 3")
-    assert outcomes.pop("loop") == WorkerDied("cpu_limit", "the task exceeded its CPU time")
+    assert outcomes.pop("loop") == WorkerDied("cpu_limit", "no progress in its CPU time")
     assert outcomes == {task: Done(task) for task in "abcdef"}
 
 

@@ -10,11 +10,11 @@ from PIL import Image
 
 from pipelines.corpus import discover
 from pipelines.media import read_clip
-from pipelines.probe import Probed, probe
+from pipelines.probe import Probed
 from pipelines.video import iter_video_frames
 from schemas.record import Status
 from schemas.source import SourceKind
-from tests.pipelines.probing import PATCH, probe_one, recipe
+from tests.pipelines.probing import PATCH, probe_all, probe_one
 from tests.synthetic import gradient, write_video
 
 
@@ -196,14 +196,13 @@ def test_videos_that_are_no_use_become_rows(tmp_path: Path) -> None:
 def test_a_folder_of_frames_is_one_source(tmp_path: Path) -> None:
     folder = _save_frames(tmp_path / "clip", gradient(10, 48, 64))
     (entry,) = discover([str(folder)])
-    (probed,) = probe(entry, recipe(), seed=0)
+    (probed,) = probe_all(entry)
     source = probed.source
     digests = [hashlib.sha256(Path(path).read_bytes()).hexdigest() for path in entry.paths]
     assert source.source_id == hashlib.sha256("".join(digests).encode()).hexdigest()
     assert (source.kind, source.num_frames, source.fps) == (SourceKind.FRAMES, 10, 0)
     assert (source.width, source.height, source.codec) == (64, 48, "png")
     assert source.size == sum(Path(path).stat().st_size for path in entry.paths)
-    assert probed.paths == list(entry.paths)
     (span,) = probed.spans
     assert np.array_equal(read_clip(entry.paths, source, span), gradient(10, 48, 64))
 
@@ -224,7 +223,7 @@ def test_numbered_files_that_are_no_clip_are_taken_one_by_one(tmp_path: Path, fl
     elif flaw == "nothing":
         (folder / "0005.png").write_bytes(b"")
     (entry,) = discover([str(folder)])
-    probed = probe(entry, recipe(), seed=0)
+    probed = probe_all(entry)
     assert [item.source.uris for item in probed] == [[f"in/{i:04d}.png"] for i in range(6)]
     assert {item.source.kind for item in probed[:5]} == {SourceKind.IMAGE}
     expected = {"text": "not_media", "nothing": "empty_file"}.get(flaw, "")
@@ -237,7 +236,7 @@ def test_a_clip_with_a_damaged_frame_fails_as_a_whole(tmp_path: Path) -> None:
     path = folder / "0003.png"
     path.write_bytes(path.read_bytes()[:400])
     (entry,) = discover([str(folder)])
-    (probed,) = probe(entry, recipe(), seed=0)
+    (probed,) = probe_all(entry)
     assert _outcome(probed) == _failed("corrupt")
     assert probed.source.detail.startswith("0003.png: ")
 
@@ -247,7 +246,7 @@ def test_numbered_videos_are_probed_as_videos(tmp_path: Path) -> None:
     for index in range(2):
         write_video(tmp_path / f"in/{index}.mp4", gradient(4, 48, 64, start=9 * index))
     (entry,) = discover([str(tmp_path / "in")])
-    kinds = [item.source.kind for item in probe(entry, recipe(), seed=0)]
+    kinds = [item.source.kind for item in probe_all(entry)]
     assert kinds == [SourceKind.VIDEO, SourceKind.VIDEO]
 
 

@@ -27,6 +27,12 @@ def entry(folder: Path, name: str = "夜.png", size: int = 5) -> Entry:
     return Entry(uri=f"photos/{name}", paths=(str(folder / name),), is_folder=False)
 
 
+def begun(output: Path) -> Path:
+    """Make it look as if a shard had been made: only then a run keeps others away."""
+    (output / "data").mkdir()
+    return output
+
+
 def files_below(folder: Path) -> dict[str, bytes]:
     return {
         str(file.relative_to(folder)): file.read_bytes()
@@ -82,6 +88,7 @@ def test_another_run_is_refused_in_one_sentence_and_nothing_is_touched(
 ) -> None:
     output = tmp_path / "out"
     claim_output(job(output), [entry(tmp_path / "in")], [])
+    begun(output)
     before = files_below(output)
     changes, inputs, rules = CHANGES[words](tmp_path / "in")
     with pytest.raises(UserError) as caught:
@@ -96,6 +103,7 @@ def test_another_run_is_refused_in_one_sentence_and_nothing_is_touched(
 def test_a_changed_recipe_of_the_same_name_is_another_recipe(tmp_path: Path) -> None:
     output = tmp_path / "out"
     claim_output(job(output), [], [])
+    begun(output)
     with pytest.raises(UserError, match="made with another recipe:"):
         claim_output(job(output, recipe=CAVSR.model_copy(update={"shard_mib": 1.0})), [], [])
 
@@ -103,6 +111,7 @@ def test_a_changed_recipe_of_the_same_name_is_another_recipe(tmp_path: Path) -> 
 def test_all_differences_are_named_at_once(tmp_path: Path) -> None:
     output = tmp_path / "out"
     claim_output(job(output), [entry(tmp_path / "in")], [])
+    begun(output)
     with pytest.raises(UserError, match="made with another seed and other inputs:"):
         claim_output(job(output, seed=4), [], [])
 
@@ -110,9 +119,29 @@ def test_all_differences_are_named_at_once(tmp_path: Path) -> None:
 def test_one_more_and_one_renamed_input_are_other_inputs(tmp_path: Path) -> None:
     output, first = tmp_path / "out", entry(tmp_path / "in")
     claim_output(job(output), [first], [])
+    begun(output)
     for inputs in ([first, entry(tmp_path / "in", "b.png")], [entry(tmp_path / "in", "c.png")]):
         with pytest.raises(UserError, match="made with other inputs:"):
             claim_output(job(output), inputs, [])
+
+
+def test_a_plan_of_which_nothing_was_made_keeps_nobody_away(tmp_path: Path) -> None:
+    output = tmp_path / "out"
+    claim_output(job(output), [], [])
+    (output / "index").mkdir()
+    (output / "index" / "plan.parquet").write_text("of the other seed")
+    claim_output(job(output, seed=4), [], [])
+    assert list(files_below(output)) == ["logs/run.json"]
+    identity = RunIdentity.model_validate_json((output / "logs" / "run.json").read_bytes())
+    assert identity.seed == 4
+
+
+def test_other_code_is_another_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    claim_output(job(tmp_path), [], [])
+    begun(tmp_path)
+    monkeypatch.setattr("pipelines.run_identity._code_sha256", lambda: "of another version")
+    with pytest.raises(UserError, match="another version of this package's code"):
+        claim_output(job(tmp_path), [], [])
 
 
 def test_a_folder_of_somebody_elses_is_left_alone(tmp_path: Path) -> None:
@@ -128,6 +157,7 @@ def test_a_folder_of_somebody_elses_is_left_alone(tmp_path: Path) -> None:
 
 def test_a_record_of_another_release_is_told_from_a_damaged_one(tmp_path: Path) -> None:
     claim_output(job(tmp_path), [], [])
+    begun(tmp_path)
     file = tmp_path / "logs" / "run.json"
     text = file.read_text()
     file.write_text(text.replace('"schema_version": "1.0"', '"schema_version": "2.0"'))
