@@ -80,7 +80,7 @@ demo: setup
 		--steps $(DEMO_STEPS) --crop 32
 	@echo
 	@echo "Made in $(DEMO)/:"
-	@echo "  dataset/           shards (tar -tf $(DEMO)/dataset/data/*.tar), Parquet tables, manifest.json"
+	@echo "  dataset/           shards (tar -tf $(DEMO)/dataset/data/train-000000.tar), Parquet tables, manifest.json"
 	@echo "  contact-sheet.png  samples with their streams, frame types and quantisers: open it"
 	@echo "  run/               weights, scores; curves: $(BIN)/tensorboard --logdir $(DEMO)/run"
 	@echo "Next:"

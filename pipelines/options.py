@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from apache_beam.options.pipeline_options import PipelineOptions, StandardOptions, TypeOptions
+from apache_beam.runners.runner import create_runner
 
 from pipelines.errors import UserError
 from pipelines.pool import available_cores
@@ -114,12 +115,18 @@ def _check_others(others: Sequence[str]) -> None:
         similar = difflib.get_close_matches(flag, own, n=1, cutoff=0.75)
         if similar or (parsed.runner or _LOCAL_RUNNERS[0]) in _LOCAL_RUNNERS:
             hint = f", did you mean {similar[0]}?" if similar else " (see --help)"
+            if not flag.startswith("-"):
+                hint = f", did you mean --input {argument}?"
             raise UserError(f"unknown option {argument!r}{hint}")
 
 
 def _beam_options(others: Sequence[str]) -> PipelineOptions:
     options = PipelineOptions(list(others))
     standard = options.view_as(StandardOptions)
+    try:
+        create_runner(standard.runner or _LOCAL_RUNNERS[0])
+    except (ValueError, ImportError, AttributeError) as error:
+        raise UserError(f"--runner={standard.runner} cannot be used: {error}") from error
     if standard.runner in (None, "DirectRunner"):
         # Else the DirectRunner first tries to fetch and run Prism, another engine. There are no
         # triggers in the graph that this could make unsafe.

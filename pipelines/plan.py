@@ -55,6 +55,7 @@ def make_plan(
         UserError: if nothing can be made, or a split that the recipe wants stays empty.
     """
     merged = _merge_equal_content(probed)
+    _check_rules(merged, rules)
     groups = _groups(probed, rules)
     splits = _splits(merged, groups, rules, recipe)
     found = [_assign(item, groups, splits, rules) for item in merged]
@@ -171,6 +172,21 @@ def _assign(
     return item.model_copy(update={"source": item.source.model_copy(update=update)})
 
 
+def _example(found: Sequence[Probed]) -> str:
+    return next(item.source.uris[0] for item in found if item.source.group)
+
+
+def _check_rules(found: Sequence[Probed], rules: Sequence[SourceRule]) -> None:
+    """A row that is about nothing is a mistake that would otherwise be found too late."""
+    for rule in rules:
+        named = (rule.matches(u, i.source.source_id) for i in found for u in i.source.uris)
+        if not any(named):
+            raise UserError(
+                f"the source list's pattern {rule.pattern!r} matches no source: names start at "
+                f"the input's name, such as {found[0].source.uris[0]!r}"
+            )
+
+
 def _check_splits(
     found: Sequence[Probed],
     samples: Sequence[PlannedSample],
@@ -191,8 +207,9 @@ def _check_splits(
         groups = {item.source.group for item in found if item.source.group}
         raise UserError(
             f"the {split} split is empty: {len(groups)} groups of sources, validation_fraction = "
-            f"{recipe.validation_fraction:g}. Change the recipe's validation_fraction (0 for no "
-            "validation split), or assign sources with --sources"
+            f"{recipe.validation_fraction:g}. Assign sources with --sources, a CSV such as "
+            f"'pattern,split' with a line '{_example(found)},{split}'; or change the recipe's "
+            "validation_fraction (0 for no validation split)"
         )
 
 

@@ -40,4 +40,5 @@ def load_recipe(name_or_path: str) -> Recipe:
 def _not_found(name: str) -> str:
     similar = difflib.get_close_matches(name, shipped_recipes(), n=1)
     hint = f"; did you mean {similar[0]!r}?" if similar else ""
-    return f"no recipe {name!r}{hint} Shipped: {', '.join(shipped_recipes())}; or give a file"
+    shipped = ", ".join(shipped_recipes())
+    return f"there is no recipe and no file {name!r}{hint} (shipped: {shipped})"

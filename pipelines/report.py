@@ -7,10 +7,12 @@ from pipelines.job import Job
 from schemas.manifest import read_manifest
 from schemas.plan import PlannedSample
 from schemas.sample import SampleKind
+from schemas.source import Source
+from schemas.tables import read_table
 
 _BYTES_PER_MIB = 2**20
-_HR_BYTES_PER_CORE_SECOND = 4.0 * _BYTES_PER_MIB
-"""Estimated HR bytes per second of one core with a CRF recipe, measured at 256x256 patches."""
+_HR_BYTES_PER_CORE_SECOND = 1.5 * _BYTES_PER_MIB
+"""HR bytes per second and core: a cautious one of 1.5 to 3 measured with the shipped recipes."""
 
 
 def describe_plan(job: Job, plan: Sequence[PlannedSample]) -> str:
@@ -18,18 +20,27 @@ def describe_plan(job: Job, plan: Sequence[PlannedSample]) -> str:
     kinds = Counter(row.kind for row in plan)
     splits = Counter(row.split for row in plan)
     size = sum(row.estimated_bytes for row in plan)
-    hours = size / _HR_BYTES_PER_CORE_SECOND / job.num_workers / 3600
-    time = f"{hours:.1f} hours" if hours >= 1 else f"{60 * hours:.1f} minutes"
+    seconds = size / _HR_BYTES_PER_CORE_SECOND / job.num_workers
+    sources = Counter(row.reason for row in read_table(str(job.layout.sources), Source))
+    usable = sources.pop("", 0)
+    left_out = "".join(f", {count} {reason}" for reason, count in sorted(sources.items()))
     lines = [
         f"Plan: {len(plan)} samples ({kinds[SampleKind.CLIP]} clips, "
         f"{kinds[SampleKind.PSEUDO_VIDEO]} pseudo-videos) x {len(job.recipe.streams)} LR streams, "
         f"in {len({row.shard for row in plan})} shards",
+        f"  sources   {usable} usable{left_out}",
         f"  splits    {', '.join(f'{name} {count}' for name, count in sorted(splits.items()))}",
         f"  size      about {size / _BYTES_PER_MIB:.0f} MiB (estimate)",
-        f"  time      about {time} with {job.num_workers} workers (estimate)",
+        f"  time      about {_duration(seconds)} with {job.num_workers} workers (estimate)",
         f"  output    {job.output}",
     ]
     return "\n".join(lines) + "\n"
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 120:
+        return f"{seconds:.0f} seconds"
+    return f"{seconds / 60:.0f} minutes" if seconds < 7200 else f"{seconds / 3600:.1f} hours"
 
 
 def describe_result(job: Job, seconds: float) -> str:

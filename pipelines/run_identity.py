@@ -2,7 +2,7 @@
 
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import asdict
 from pathlib import Path
 
@@ -118,6 +118,9 @@ def _check_same(root: Path, found: RunIdentity, wanted: RunIdentity) -> None:
         check_schema_version(found.schema_version, str(root))
     except SchemaVersionError as error:
         raise UserError(str(error)) from error
+    # Another recipe may use other encoders; of those that both use, the builds count.
+    shared = found.environment.encoders.keys() & wanted.environment.encoders.keys()
+    found, wanted = (_with_encoders(identity, shared) for identity in (found, wanted))
     differing = [
         words for name, words in _WORDS.items() if getattr(found, name) != getattr(wanted, name)
     ]
@@ -126,3 +129,9 @@ def _check_same(root: Path, found: RunIdentity, wanted: RunIdentity) -> None:
             f"{root} holds a dataset (recipe {found.recipe_name}, seed {found.seed}) made with "
             f"{' and '.join(differing)}: choose another --output, or delete the folder"
         )
+
+
+def _with_encoders(identity: RunIdentity, names: Set[str]) -> RunIdentity:
+    encoders = {name: identity.environment.encoders[name] for name in sorted(names)}
+    environment = identity.environment.model_copy(update={"encoders": encoders})
+    return identity.model_copy(update={"environment": environment})

@@ -4,11 +4,14 @@ A shard is built in a staging folder and published file by file, its marker last
 marker says what the plan asks for is not made again; one that is made twice has the same bytes.
 """
 
+import functools
 import hashlib
 import itertools
 import json
 import os
 import platform
+import shutil
+import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -245,6 +248,25 @@ def describe_file(file: Path, path: str, rows: int) -> DataFile:
     return DataFile(path=path, size=file.stat().st_size, sha256=digest, rows=rows)
 
 
+@functools.cache
+def machine_and_code() -> dict[str, str]:
+    """CPU and commit, as far as they can be known; for the logs."""
+    cpu_info = Path("/proc/cpuinfo")
+    lines = cpu_info.read_text().splitlines() if cpu_info.is_file() else []
+    models = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return {"cpu": next(models, platform.processor()), "commit": _commit()}
+
+
+def _commit() -> str:
+    """Of the checkout that this code lies in; empty where there is none."""
+    git, here = shutil.which("git"), Path(__file__).parent
+    if git is None:
+        return ""
+    command = [git, "rev-parse", "HEAD"]
+    told = subprocess.run(command, cwd=here, capture_output=True, text=True, check=False)
+    return told.stdout.strip()
+
+
 def _log_attempt(layout: Layout, shard: Shard, seconds: float) -> None:
     log = layout.shard_log(shard.shard)
     attempts = json.loads(log.read_bytes())["attempts"] if log.is_file() else 0
@@ -254,5 +276,6 @@ def _log_attempt(layout: Layout, shard: Shard, seconds: float) -> None:
         "finished_unix_seconds": round(time.time(), 3),
         "host": platform.node(),
         "pid": os.getpid(),
+        **machine_and_code(),
     }
     publish_bytes(json.dumps(entry).encode(), log, layout)

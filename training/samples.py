@@ -74,7 +74,7 @@ def read_entries(dataset: Path, manifest: Manifest, split: str) -> list[Entry]:
     """The samples of a split, sorted by key.
 
     Raises:
-        DatasetError: if a table that the manifest names is missing.
+        DatasetError: if a table that the manifest names is missing or damaged.
     """
     shards = [shard.shard for shard in manifest.shards if shard.split == split]
     entries = [entry for shard in shards for entry in _shard_entries(dataset, shard)]
@@ -85,7 +85,10 @@ def _shard_entries(dataset: Path, shard: str) -> list[Entry]:
     path = dataset / "index" / "samples" / f"{shard}.parquet"
     if not path.is_file():
         raise DatasetError(f"{path} is missing, but the manifest names it: copy the dataset again")
-    rows = read_columns(str(path), SampleRow, _COLUMNS).to_pylist()
+    try:
+        rows = read_columns(str(path), SampleRow, _COLUMNS).to_pylist()
+    except (OSError, ValueError) as error:  # Arrow's errors are kinds of these
+        raise DatasetError(f"{path} is damaged ({error}): copy the dataset again") from error
     return [_entry(row) for row in rows if row["status"] == Status.OK]
 
 

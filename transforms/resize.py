@@ -9,6 +9,8 @@ import scipy.sparse
 
 from schemas.draw import ResizeKernel
 
+cv2.ipp.setUseIPP(False)  # its code paths differ from CPU to CPU, and so do their pixels
+
 _BD_TAPS, _BD_SIGMA, _BD_SCALE, _BD_FIRST = 12, 1.6, 4, -4
 _OPENCV = {
     "area": cv2.INTER_AREA,

@@ -9,6 +9,7 @@ import os
 import sys
 import time
 from collections.abc import Sequence
+from pathlib import Path
 
 import apache_beam as beam
 
@@ -45,6 +46,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
+def _check_apart(output: str, inputs: Sequence[str]) -> None:
+    for text in inputs:
+        if os.path.isdir(text) and Path(output).is_relative_to(os.path.abspath(text)):
+            raise UserError(
+                f"--output {output} lies in the input {text!r}, which would find its own outcome "
+                "the next time: choose a folder outside"
+            )
+
+
 def _is_interruption(error: BaseException | None) -> bool:
     """Whether Ctrl-C is at the bottom of an error; Beam wraps what is raised inside a step."""
     while error is not None and not isinstance(error, KeyboardInterrupt):
@@ -59,10 +69,11 @@ def synthesize(options: Options) -> None:
         UserError: if the user's mistake shows; nothing was made then.
     """
     recipe = load_recipe(options.recipe)
+    output = os.path.abspath(options.output)
+    _check_apart(output, options.inputs)
     entries = discover(options.inputs or demo_inputs())
     rules = read_source_list(options.sources) if options.sources else []
     rules += [] if options.inputs else demo_rules()
-    output = os.path.abspath(options.output)
     environment = shared_pool(options.num_workers).run(describe_environment, recipe)
     if not isinstance(environment, Done):
         raise UserError(f"the encoders do not run here: {environment}")

@@ -94,7 +94,7 @@ def test_options_of_a_cloud_runner_pass_through() -> None:
 @pytest.mark.parametrize("runner", [(), ("--runner", "DirectRunner"), ("--runner=PrismRunner",)])
 def test_what_nobody_knows_is_refused_where_everything_is_known(runner: tuple[str, ...]) -> None:
     assert refusal(*runner, "--colour", "red") == "unknown option '--colour' (see --help)"
-    assert refusal(*runner, "photos") == "unknown option 'photos' (see --help)"
+    assert refusal(*runner, "photos") == "unknown option 'photos', did you mean --input photos?"
 
 
 def test_a_runner_of_its_own_may_know_more() -> None:
@@ -134,3 +134,14 @@ def test_help_names_the_recipes_and_the_way_to_beam(capsys: pytest.CaptureFixtur
     assert caught.value.code == 0
     text = capsys.readouterr().out
     assert "cavsr, vcisr" in text and "--runner=DirectRunner" in text
+
+
+def test_a_runner_that_does_not_exist_is_refused() -> None:
+    with pytest.raises(UserError, match="--runner=DirectRuner cannot be used"):
+        parse_options(["--runner=DirectRuner"])
+
+
+@pytest.mark.parametrize("seed", ["-1", "9223372036854775808"])
+def test_a_seed_that_no_table_can_hold_is_refused(seed: str) -> None:
+    with pytest.raises(UserError, match=f"--seed is {seed}"):
+        parse_options(["--seed", seed])

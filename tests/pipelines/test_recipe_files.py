@@ -52,14 +52,15 @@ def test_a_shipped_recipe_is_not_shadowed_by_a_folder(
 
 def test_a_mistyped_name_is_refused_with_what_was_meant() -> None:
     message = refusal("cavrs")
-    assert "no recipe 'cavrs'" in message and "did you mean 'cavsr'?" in message
+    assert "no recipe and no file 'cavrs'" in message and "did you mean 'cavsr'?" in message
     assert "Shipped: cavsr, vcisr; or give a file" in message
 
 
 def test_what_is_nowhere_is_refused_with_what_there_is(tmp_path: Path) -> None:
     for missing in (str(tmp_path / "nowhere.toml"), "", str(tmp_path)):
         message = refusal(missing)
-        assert f"no recipe {missing!r}" in message and "Shipped: cavsr, vcisr" in message
+        assert f"no recipe and no file {missing!r}" in message
+        assert "shipped: cavsr, vcisr" in message
         assert "did you mean" not in message
 
 
