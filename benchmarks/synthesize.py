@@ -11,8 +11,8 @@ The best round of each is compared, since a shared machine only ever makes thing
 tells more than elapsed time where others use the same cores. Then one more run in this process,
 under the profiler, tells where a sample's time goes.
 
-Without --input the demo corpus is used, and mirrored copies of it: nine photographs in four
-orientations and two videos with mirrored ones beside them, which gives 60 samples of `cavsr`.
+Without --input the demo corpus is used, and mirrored copies of it: ten photographs in four
+orientations and two videos with mirrored ones beside them, some fifty samples of `cavsr`.
 """
 
 import argparse
