@@ -50,11 +50,11 @@ def decoding_times(packets: Sequence[Packet]) -> list[int]:
     return [index - delay for index in range(len(packets))]
 
 
-def packet_positions(nut: bytes, packets: Sequence[Packet]) -> list[int]:
+def packet_positions(nut: bytes, packets: Sequence[Packet], fps: int) -> list[int]:
     """Where the bytes of each packet lie in the file, as its demuxer finds them.
 
     Raises:
-        CodecError: if the file does not hold exactly these packets.
+        CodecError: if the file does not hold exactly these packets at these times.
     """
     positions: list[int] = []
     with av.open(io.BytesIO(nut), "r", format="nut") as container:
@@ -63,6 +63,9 @@ def packet_positions(nut: bytes, packets: Sequence[Packet]) -> list[int]:
             position = nut.find(expected.data, packet.pos)
             if bytes(packet) != expected.data or position < 0:
                 raise CodecError("container_changed_bytes", f"packet {len(positions)}")
+            # The file's clock has 90 000 ticks a second, which not every frame rate divides.
+            if packet.pts is None or round(packet.pts * packet.time_base * fps) != expected.pts:
+                raise CodecError("container_changed_times", f"packet {len(positions)}")
             positions.append(position)
     return positions
 

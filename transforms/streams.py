@@ -73,7 +73,8 @@ def make_stream(lr: np.ndarray, draw: StreamDraw, index: int, name: str) -> Made
     frames = decode_with_side_data(coded.packets, coded.codec)
     height, width = frames[0].height, frames[0].width
     nut = mux_nut(coded.packets, coded.codec, coded.fps, height, width)
-    records = frame_records(coded.packets, packet_positions(nut, coded.packets), frames)
+    positions = packet_positions(nut, coded.packets, coded.fps)
+    records = frame_records(coded.packets, positions, frames)
     blocks = extract_blocks(frames, records, coded.codec, anchors_only=coded.anchors_only)
     decoded = apply_post_steps(yuv_to_rgb(frames), coded.post_steps)
     if codec_draw is None and not np.array_equal(decoded, lr):

@@ -131,3 +131,14 @@ def test_the_lossless_stream_has_vectors_of_distance_one() -> None:
     assert isinstance(made.stream, Stream)
     assert set(made.blocks["ref_distance"].tolist()) == {-1}
     assert len(decode_lr(made.stream, made.nut)) == 8
+
+
+def test_nothing_refers_across_a_key_frame() -> None:
+    blocks, records = blocks_of("h264", b_frames=3, gop_frames=5)
+    keys = [record.display_index for record in records if record.key_frame]
+    assert len(keys) >= 3
+    for block in blocks:
+        frame, reference = int(block["frame"]), int(block["frame"]) + int(block["ref_distance"])
+        start = max(key for key in keys if key <= frame)
+        end = min((key for key in keys if key > frame), default=len(records))
+        assert start <= reference < end

@@ -166,3 +166,15 @@ def test_frames_are_decoded_before_they_are_shown_and_one_a_tick(
     assert [frame.dts - frames[0].dts for frame in frames] == list(range(num_frames))
     assert min(frame.pts - frame.dts for frame in frames) == 0
     assert [frame.pts for frame in made.stream.frames] == list(range(num_frames))
+
+
+@pytest.mark.parametrize("name", CODECS)
+def test_times_in_the_member_are_those_of_the_record(name: str) -> None:
+    # A muxer moves negative decoding times to 0, and everything else with them, if it may.
+    made = make(moving_clip(12, 96, 96), draw_for(name, b_frames=2, fps=25))
+    with av.open(io.BytesIO(made.nut), "r", format="nut") as container:
+        packets = [packet for packet in container.demux(video=0) if packet.size]
+    in_coding_order = sorted(made.stream.frames, key=lambda frame: frame.coding_index)
+    assert min(frame.dts for frame in in_coding_order) < 0
+    times = [packet.pts * packet.time_base * 25 for packet in packets if packet.pts is not None]
+    assert times == [frame.pts for frame in in_coding_order]
