@@ -6,10 +6,11 @@ from pathlib import Path
 import av
 
 from pipelines.layout import Layout
+from schemas.chain import codecs_of
 from schemas.draw import Codec
 from schemas.manifest import Environment, sha256_json
 from schemas.plan import PlannedSample
-from schemas.recipe import CodecStage, Recipe
+from schemas.recipe import Recipe
 from schemas.record import SCHEMA_VERSION, Record
 from transforms.settings import encoder_build
 
@@ -65,11 +66,10 @@ def describe_environment(recipe: Recipe) -> Environment:
 
     Encodes, so call it in a worker process.
     """
+    chains = [recipe.shared, *(stream.stages for stream in recipe.streams)]
     codecs: set[Codec] = {"h264"}  # lossless streams are H.264 too
-    for stream in recipe.streams:
-        for stage in stream.stages:
-            if isinstance(stage, CodecStage):
-                codecs |= {encoder.codec for encoder in stage.encoders}
+    for chain in chains:
+        codecs |= codecs_of(chain)
     builds: dict[str, str] = {codec: encoder_build(codec) for codec in sorted(codecs)}
     return Environment(libraries=library_versions(), encoders=builds)
 

@@ -5,12 +5,15 @@ from schemas.sample import SampleKind
 
 
 class Span(Record):
-    """A run of consecutive frames of a video, or of consecutive grid cells of an image."""
+    """A run of consecutive frames of a video, or of consecutive grid cells of an image.
+
+    Of a camera clip: its image, and how many frames the camera takes of it.
+    """
 
     source_id: str
     """the source"""
     start: int
-    """first frame, or first cell of the image's patch grid, 0-based"""
+    """first frame, or first cell of the image's patch grid, 0-based; 0 for a camera clip"""
     count: int
     """how many"""
     start_pts: int = 0
@@ -30,7 +33,7 @@ class PlannedSample(Record):
     key: str
     """the sample's key"""
     kind: SampleKind
-    """clip or pseudo_video"""
+    """clip, pseudo_video or camera"""
     split: str
     """train or validation"""
     group: str
@@ -40,8 +43,9 @@ class PlannedSample(Record):
     clip: int
     """number of the sample within its source"""
     patch: int
-    """number of the HR patch within the frame range of a clip; 0 for a pseudo-video"""
+    """number of the HR patch within the frame range of a clip; 0 for a pseudo-video; of a camera
+    clip, the cell of the image's patch grid that the camera passes"""
     spans: list[Span]
-    """one for a clip; in packing order for a pseudo-video"""
+    """one for a clip or a camera clip; in packing order for a pseudo-video"""
     estimated_bytes: int
     """what the sample is expected to weigh"""

@@ -7,6 +7,7 @@ the same fields flattened into the Parquet tables under `index/`.
 from enum import StrEnum
 from typing import Literal
 
+from schemas.draw import Origin, PostStep
 from schemas.record import SCHEMA_VERSION, UNKNOWN, Outcome, Record
 
 
@@ -33,6 +34,8 @@ class SampleKind(StrEnum):
     """Consecutive frames of one video, within one scene."""
     PSEUDO_VIDEO = "pseudo_video"
     """Unrelated patches of images, packed as frames of one video (VCISR, section 3)."""
+    CAMERA = "camera"
+    """Views of one image, as a virtual camera pans, zooms and turns over it."""
 
 
 class LrKind(StrEnum):
@@ -42,19 +45,6 @@ class LrKind(StrEnum):
     """The degradation itself: the bytes that the codec made."""
     LOSSLESS = "lossless"
     """A container only: the LR frames, stored exactly, since no codec is in their chain."""
-
-
-class Origin(Record):
-    """Where one HR frame came from."""
-
-    source_id: str
-    """the source's content hash"""
-    frame: int
-    """0-based frame of the source; 0 for an image"""
-    top: int
-    """first row of the rectangle, pixels of the source after orientation and pre-downscale"""
-    left: int
-    """first column of the rectangle"""
 
 
 class HrTile(Record):
@@ -74,17 +64,6 @@ class HrTile(Record):
     """first byte of the WebP file inside the member"""
     size: int
     """bytes of the WebP file"""
-
-
-class PostStep(Record):
-    """One deterministic step after the last codec, applied by the reference decoder, in order."""
-
-    op: Literal["crop", "resize"]
-    """crop: keep the top left corner; resize: antialiased bicubic (MATLAB's imresize)"""
-    height: int
-    """rows after the step"""
-    width: int
-    """columns after the step"""
 
 
 class Frame(Record):
@@ -114,15 +93,9 @@ class Frame(Record):
     """decoding time in frames of the stream: in coding order, as late as every pts allows"""
 
 
-class StreamFields(Record):
-    """One LR stream without its frames."""
+class CodingFields(Record):
+    """How a clip was encoded, as far as the bitstream and its decoder tell it."""
 
-    stream: int
-    """0-based position among the sample's streams; names the members `lr<k>.nut`, `mv<k>.npy`"""
-    name: str
-    """the recipe's name for it, such as clean or crf25"""
-    lr_kind: LrKind
-    """codec: the bitstream is the degradation; lossless: it only stores the frames"""
     codec: str
     """FFmpeg's name of the coded format, such as h264"""
     encoder: str
@@ -144,25 +117,55 @@ class StreamFields(Record):
     pixel_format: str
     """FFmpeg's name, such as yuv420p, as decoded"""
     color_matrix: str
-    """as the bitstream is tagged: bt709, rgb or unspecified (read as bt709 all the same)"""
+    """as the bitstream is tagged: bt709, bt601, rgb or unspecified"""
     color_range: str
-    """as the bitstream is tagged: tv, pc or unspecified (read as tv, rgb as pc)"""
+    """as the bitstream is tagged: tv, pc or unspecified"""
     fps: float
     """nominal frame rate of the stream, frames per second"""
     coded_height: int
-    """rows of the coded picture, before post steps"""
+    """rows of the coded picture"""
     coded_width: int
-    """columns of the coded picture, before post steps"""
+    """columns of the coded picture"""
     stream_bytes: int
     """bytes of all packets"""
+    lost_slices: int
+    """slices taken out after encoding; the decoder conceals the gaps"""
+
+
+class Generation(CodingFields):
+    """One encode and decode before the last one of a stream."""
+
+    frame_types: str
+    """I, P or B of each coded frame, in presentation order, such as IPBBP"""
+    qp_mean: float
+    """mean quantiser of all frames in the codec's own scale, -1 where it is not known"""
+
+
+class StreamFields(CodingFields):
+    """One LR stream without its frames."""
+
+    stream: int
+    """0-based position among the sample's streams; names the members `lr<k>.nut`, `mv<k>.npy`"""
+    name: str
+    """the recipe's name for it, such as clean or crf25"""
+    lr_kind: LrKind
+    """codec: the bitstream is the degradation; lossless: it only stores the frames"""
+    earlier: list[Generation]
+    """encodes and decodes before the stored one, oldest first; the stored one is this record"""
     qp_from: Literal["decoder", "encoder", "none"]
     """who told the quantisers: the bitstream's decoder, the encoder's statistics, or nobody"""
     motion_blocks: int
     """rows of the `mv<k>.npy` member; 0 where the codec gives no vectors"""
     decoded_sha256: str
     """SHA-256 of the LR frames, (T, h, w, 3) uint8 RGB, as the reference decoder returns them"""
-    post_steps: list[PostStep]
-    """what the reference decoder does after the codec, in order"""
+    read_matrix: str
+    """how the reference decoder takes the YUV: bt709 or bt601; empty for RGB"""
+    read_range: str
+    """tv or pc; empty for RGB"""
+    read_location: str
+    """where subsampled chroma sits: left, center or topleft; empty for RGB"""
+    read_scaler: str
+    """exact, or fast (FFmpeg's default conversion); empty for RGB"""
     draw: str
     """the stream's complete draw (a StreamDraw) as JSON"""
 
@@ -170,6 +173,8 @@ class StreamFields(Record):
 class Stream(StreamFields):
     """One LR stream."""
 
+    post_steps: list[PostStep]
+    """what the reference decoder does after the codec, in order: the draw's last stages"""
     frames: list[Frame]
     """in presentation order"""
 
@@ -180,7 +185,7 @@ class SampleFields(Record):
     key: str
     """unique in the dataset; stem of the sample's members"""
     kind: SampleKind
-    """clip (consecutive frames) or pseudo_video (unrelated patches)"""
+    """clip (consecutive frames), pseudo_video (unrelated patches) or camera (views of one image)"""
     split: str
     """train or validation; decided by the group"""
     group: str
@@ -203,6 +208,8 @@ class SampleFields(Record):
     """columns of the HR patch, pixels"""
     fps: float
     """frame rate of the source, 0 for images"""
+    hr_sharpened: bool
+    """the HR patch is unsharp masked (Real-ESRGAN's target)"""
     scene_draw: str
     """the draw that all streams share (a SceneDraw) as JSON"""
 

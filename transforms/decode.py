@@ -5,17 +5,19 @@ pixels to the bit.
 """
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
+from schemas.draw import ColorDraw, CropDraw, PostStep
 from schemas.record import UNKNOWN
-from schemas.sample import Frame, PostStep, Sample, Stream
+from schemas.sample import Frame, LrKind, Sample, Stream
 from transforms.bitstream import MACROBLOCK, quantiser_map
 from transforms.codec import CodedFrame, decode, decode_with_side_data
 from transforms.color import yuv_to_rgb
-from transforms.motion import coded_positions
-from transforms.resize import resize_uint8
+from transforms.frame_stages import apply_frame_stages
+from transforms.motion import coded_positions, lr_size
+from transforms.pixels import to_float, to_uint8
 from transforms.tiles import decode_webp
 
 
@@ -38,10 +40,24 @@ def decode_lr(
         CodecError: if the bytes do not decode.
     """
     count = _checked_count(start, count, len(stream.frames))
-    packets = _packets_from(stream.frames, member, start)
+    # What a damaged frame shows depends on all that the decoder saw before.
+    packets = _packets_from(stream.frames, member, 0 if stream.lost_slices else start)
     decoded = decode(packets, stream.codec, skip_until=start)
     frames = list(itertools.islice(decoded, count))
-    return apply_post_steps(yuv_to_rgb(frames), stream.post_steps)
+    return apply_post_steps(yuv_to_rgb(frames, _read_color(stream)), stream.post_steps, start)
+
+
+def _read_color(stream: Stream) -> ColorDraw:
+    if stream.lr_kind is LrKind.LOSSLESS:
+        return ColorDraw()  # RGB needs none
+    return ColorDraw.model_validate(
+        {
+            "read_matrix": stream.read_matrix,
+            "read_range": stream.read_range,
+            "read_location": stream.read_location,
+            "scaler": stream.read_scaler,
+        }
+    )
 
 
 def _packets_from(frames: list[Frame], member: bytes, start: int) -> Iterator[CodedFrame]:
@@ -53,14 +69,29 @@ def _packets_from(frames: list[Frame], member: bytes, start: int) -> Iterator[Co
         yield CodedFrame(member[frame.packet_position : end], frame.display_index)
 
 
-def apply_post_steps(frames: np.ndarray, steps: list[PostStep]) -> np.ndarray:
-    """What comes after the codec, for (T, h, w, 3) uint8 RGB frames."""
-    for step in steps:
-        if step.op == "crop":
-            frames = frames[:, : step.height, : step.width]
-        else:
-            frames = np.stack([resize_uint8(f, step.height, step.width) for f in frames])
-    return np.ascontiguousarray(frames)
+def apply_post_steps(frames: np.ndarray, steps: Sequence[PostStep], start: int = 0) -> np.ndarray:
+    """What comes after the codec.
+
+    Args:
+        frames: (T, h, w, 3) uint8 RGB.
+        steps: in order; pixels are rounded to 8 bits after the last one only.
+        start: display index of the first frame, which picks per-frame values and noise.
+
+    Returns:
+        (T, height, width, 3) uint8 RGB.
+    """
+    if all(isinstance(step, CropDraw) for step in steps):
+        for step in steps:
+            assert isinstance(step, CropDraw)
+            rows = slice(step.top, step.top + step.height)
+            frames = frames[:, rows, step.left : step.left + step.width]
+        return np.ascontiguousarray(frames)
+    return np.stack(
+        [
+            to_uint8(apply_frame_stages(to_float(frame), steps, index))
+            for index, frame in enumerate(frames, start)
+        ]
+    )
 
 
 def decode_quantisers(
@@ -84,9 +115,7 @@ def decode_quantisers(
     count = _checked_count(start, count, len(stream.frames))
     packets = list(_packets_from(stream.frames, member, 0))
     frames = decode_with_side_data(packets, stream.codec)[start : start + count]
-    size = (stream.coded_height, stream.coded_width)
-    for step in stream.post_steps:
-        size = (step.height, step.width)
+    size = lr_size(stream)
     rows, columns, _ = coded_positions(stream, *size)
     maps = [quantiser_map(frame) for frame in frames]
     unknown = np.full(size, UNKNOWN, np.float32)

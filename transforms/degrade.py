@@ -1,27 +1,27 @@
 """Applying a draw: HR frames in, a finished sample out. Nothing here is random."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
 from schemas.draw import (
-    BlurDraw,
     CodecDraw,
-    JpegDraw,
-    NoiseDraw,
-    ResizeDraw,
+    DenoiseDraw,
+    FrameStageDraw,
+    RetimeDraw,
     SceneDraw,
     StageDraw,
     StreamDraw,
 )
 from schemas.plan import PlannedSample
 from schemas.recipe import Recipe
-from schemas.sample import HR_MEMBER, Sample, lr_member, mv_member
-from transforms import filters
+from schemas.sample import HR_MEMBER, Generation, Sample, lr_member, mv_member
+from transforms.denoise import denoise
+from transforms.frame_stages import apply_frame_stages
 from transforms.motion import write_blocks
-from transforms.resize import resize
-from transforms.streams import make_stream
+from transforms.pixels import to_float, to_uint8
+from transforms.streams import MadeStream, make_stream, split_at_last_codec, transcode
 from transforms.tiles import pack_tiles
 
 
@@ -33,6 +33,15 @@ class MadeSample(NamedTuple):
     """every member but the json, by extension"""
 
 
+class Clip(NamedTuple):
+    """A clip on its way through a chain."""
+
+    frames: Sequence[np.ndarray]
+    """(H, W, 3) each, uint8, or float32 in [0, 1]; sizes may differ"""
+    generations: list[Generation]
+    """the codecs that it went through"""
+
+
 def make_sample(
     recipe: Recipe,
     seed: int,
@@ -41,6 +50,7 @@ def make_sample(
     stream_draws: Sequence[StreamDraw],
     hr: np.ndarray,
     fps: float,
+    hr_input: np.ndarray | None = None,
 ) -> MadeSample:
     """Make a sample as drawn.
 
@@ -50,18 +60,18 @@ def make_sample(
         planned: the sample's row of the plan.
         scene: what the streams share.
         stream_draws: what each adds.
-        hr: (T, H, W, 3) uint8 RGB, the HR patch.
+        hr: (T, H, W, 3) uint8 RGB, the HR patch, as it is stored.
         fps: frame rate of the source, 0 for images; to be recorded.
+        hr_input: what is degraded, where that is not `hr`; like it.
 
     Raises:
         CodecError: if an encoder fails.
     """
     hr_zip, hr_tiles = pack_tiles(hr, recipe.hr.tile)
     members = {HR_MEMBER: hr_zip}
-    shared = [apply_stages(filters.to_float(f), scene.stages, t) for t, f in enumerate(hr)]
     streams = []
-    for index, (settings, draw) in enumerate(zip(recipe.streams, stream_draws, strict=True)):
-        made = make_stream(_lr_frames(shared, draw), draw, index, settings.name)
+    made_streams = make_streams(recipe, scene, stream_draws, hr if hr_input is None else hr_input)
+    for index, made in enumerate(made_streams):
         members[lr_member(index)] = made.nut
         members[mv_member(index)] = write_blocks(made.blocks)
         streams.append(made.stream)
@@ -79,6 +89,7 @@ def make_sample(
         hr_height=scene.height,
         hr_width=scene.width,
         fps=fps,
+        hr_sharpened=recipe.hr.sharpen != "off",
         scene_draw=scene.model_dump_json(),
         origins=scene.origins,
         hr_tiles=hr_tiles,
@@ -87,35 +98,62 @@ def make_sample(
     return MadeSample(sample, members)
 
 
-def _lr_frames(shared: Sequence[np.ndarray], draw: StreamDraw) -> np.ndarray:
-    """(T, h, w, 3) uint8: the stages that the stream has before its codec."""
-    spatial = [stage for stage in draw.stages if not isinstance(stage, CodecDraw)]
-    frames = [filters.to_uint8(apply_stages(frame, spatial, t)) for t, frame in enumerate(shared)]
-    return np.stack(frames)
+def make_streams(
+    recipe: Recipe, scene: SceneDraw, stream_draws: Sequence[StreamDraw], hr: np.ndarray
+) -> Iterable[MadeStream]:
+    """Degrade (T, H, W, 3) uint8 RGB frames into every stream of the recipe, lazily.
 
-
-def apply_stages(image: np.ndarray, stages: Sequence[StageDraw], frame: int) -> np.ndarray:
-    """Apply the stages before the codec to one frame.
-
-    Args:
-        image: (H, W, 3) float32 in [0, 1].
-        stages: none of them a codec.
-        frame: display index, which picks per-frame values.
+    Raises:
+        CodecError: if an encoder fails.
     """
+    shared = apply_stages(Clip(list(hr), []), scene.stages)
+    for index, (settings, draw) in enumerate(zip(recipe.streams, stream_draws, strict=True)):
+        clip = apply_stages(shared, split_at_last_codec(draw.stages)[0])
+        lr = np.stack([_as_uint8(frame) for frame in clip.frames])
+        yield make_stream(lr, draw, index, settings.name, clip.generations)
+
+
+def apply_stages(clip: Clip, stages: Sequence[StageDraw]) -> Clip:
+    """Apply stages to a clip, codecs included.
+
+    Raises:
+        CodecError: if an encoder fails.
+    """
+    frame_stages: list[FrameStageDraw] = []
     for stage in stages:
-        image = _apply_stage(image, stage, frame)
-    return image
+        if isinstance(stage, CodecDraw | DenoiseDraw | RetimeDraw):
+            clip = _apply_clip_stage(_apply_frame_stages(clip, frame_stages), stage)
+            frame_stages = []
+        else:
+            frame_stages.append(stage)
+    return _apply_frame_stages(clip, frame_stages)
 
 
-def _apply_stage(image: np.ndarray, stage: StageDraw, frame: int) -> np.ndarray:
+def _apply_frame_stages(clip: Clip, stages: Sequence[FrameStageDraw]) -> Clip:
+    if not stages:
+        return clip
+    # Frame by frame, so that only one is held at the sizes in between.
+    frames = [
+        apply_frame_stages(_as_float(frame), stages, index)
+        for index, frame in enumerate(clip.frames)
+    ]
+    return clip._replace(frames=frames)
+
+
+def _apply_clip_stage(clip: Clip, stage: CodecDraw | DenoiseDraw | RetimeDraw) -> Clip:
     match stage:
-        case BlurDraw():
-            return filters.blur(image, stage)
-        case ResizeDraw():
-            return np.clip(resize(image, stage.height, stage.width, stage.kernel), 0, 1)
-        case NoiseDraw():
-            return filters.noise(image, stage, frame)
-        case JpegDraw():
-            return filters.jpeg(image, stage, frame)
+        case RetimeDraw():
+            return clip._replace(frames=[clip.frames[index] for index in stage.frames])
+        case DenoiseDraw():
+            return clip._replace(frames=denoise([_as_uint8(f) for f in clip.frames], stage))
         case CodecDraw():
-            raise TypeError("a codec acts on a clip, not on a frame")
+            frames, generation = transcode(np.stack([_as_uint8(f) for f in clip.frames]), stage)
+            return Clip(list(frames), [*clip.generations, generation])
+
+
+def _as_float(frame: np.ndarray) -> np.ndarray:
+    return to_float(frame) if frame.dtype == np.uint8 else frame
+
+
+def _as_uint8(frame: np.ndarray) -> np.ndarray:
+    return frame if frame.dtype == np.uint8 else to_uint8(frame)

@@ -13,8 +13,9 @@ import av
 import numpy as np
 from av.sidedata.sidedata import Type
 
+from schemas.draw import CropDraw, PadDraw, ResizeDraw
 from schemas.motion import MOTION_DTYPE, MV_UNITS_PER_PIXEL
-from schemas.sample import Frame, FrameType, StreamFields
+from schemas.sample import Frame, FrameType, Stream
 from transforms.codec import side_data_of
 
 _MAX_PAST, _MAX_FUTURE = 8, 5  # farthest references tried, frames
@@ -186,7 +187,7 @@ class Flow(NamedTuple):
 
 
 def dense_flow(
-    blocks: np.ndarray, stream: StreamFields, height: int, width: int, start: int, count: int
+    blocks: np.ndarray, stream: Stream, height: int, width: int, start: int, count: int
 ) -> Flow:
     """Spread block vectors over LR pixels, divided by their reference distance.
 
@@ -232,7 +233,7 @@ def _first_known(*sources: tuple[np.ndarray, np.ndarray]) -> tuple[np.ndarray, n
 
 
 def _rasterise(
-    blocks: np.ndarray, stream: StreamFields, start: int, count: int, *, past: bool
+    blocks: np.ndarray, stream: Stream, start: int, count: int, *, past: bool
 ) -> tuple[np.ndarray, np.ndarray]:
     """Velocity (count, cells, cells, 2) in coded pixels per frame, and where it is known."""
     shape = (count, -(-stream.coded_height // _CELL) + 1, -(-stream.coded_width // _CELL) + 1)
@@ -258,15 +259,51 @@ def _rasterise(
 
 
 def coded_positions(
-    stream: StreamFields, height: int, width: int
+    stream: Stream, height: int, width: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Row and column of the coded picture under each LR row and column, and LR per coded pixel."""
-    sizes = [(stream.coded_height, stream.coded_width)]
-    sizes += [(step.height, step.width) for step in stream.post_steps]
+    """Where LR pixels come from in the coded picture, back through the post steps.
+
+    Args:
+        stream: the record.
+        height: LR rows.
+        width: LR columns.
+
+    Returns:
+        (height,) row and (width,) column of the coded picture under each LR row and column, and
+        (2,) LR pixels per coded pixel, (x, y).
+    """
     rows, columns = np.arange(height) + 0.5, np.arange(width) + 0.5
-    scale = np.ones(2, np.float32)  # (x, y)
-    for step, (old_height, old_width) in zip(stream.post_steps[::-1], sizes[-2::-1], strict=True):
-        if step.op == "resize":
-            rows, columns = rows * old_height / step.height, columns * old_width / step.width
-            scale *= (step.width / old_width, step.height / old_height)
-    return rows.astype(int), columns.astype(int), scale
+    scale = np.ones(2, np.float32)
+    for step, old in zip(stream.post_steps[::-1], _sizes(stream)[-2::-1], strict=True):
+        if isinstance(step, ResizeDraw):
+            new = (step.height[0], step.width[0])
+            rows, columns = rows * old[0] / new[0], columns * old[1] / new[1]
+            scale *= (new[1] / old[1], new[0] / old[0])
+        elif isinstance(step, CropDraw):
+            rows, columns = rows + step.top, columns + step.left
+        elif isinstance(step, PadDraw):
+            rows, columns = rows - step.top, columns - step.left
+    last = (stream.coded_height - 1, stream.coded_width - 1)
+    return (
+        np.clip(np.floor(rows), 0, last[0]).astype(int),
+        np.clip(np.floor(columns), 0, last[1]).astype(int),
+        scale,
+    )
+
+
+def lr_size(stream: Stream) -> tuple[int, int]:
+    """(height, width) of the LR frames, after the post steps."""
+    return _sizes(stream)[-1]
+
+
+def _sizes(stream: Stream) -> list[tuple[int, int]]:
+    """(height, width) of the coded picture and after each post step, of the first frame."""
+    sizes = [(stream.coded_height, stream.coded_width)]
+    for step in stream.post_steps:
+        if isinstance(step, ResizeDraw):
+            sizes.append((step.height[0], step.width[0]))
+        elif isinstance(step, CropDraw | PadDraw):
+            sizes.append((step.height, step.width))
+        else:
+            sizes.append(sizes[-1])
+    return sizes

@@ -1,38 +1,41 @@
-"""One LR stream: encode or store the LR frames, then read everything back from the bitstream."""
+"""Coding a clip: encode it, or store it losslessly, and read everything back from the bitstream."""
 
 import hashlib
-from typing import Literal, NamedTuple
+from collections.abc import Sequence
+from typing import Any, Literal, NamedTuple
 
+import av
 import numpy as np
 
-from schemas.draw import CodecDraw, StreamDraw
-from schemas.sample import Frame, LrKind, PostStep, Stream
-from transforms.bitstream import (
-    frame_records,
-    mux_nut,
-    packet_positions,
+from schemas.draw import (
+    CodecDraw,
+    DenoiseDraw,
+    PostStep,
+    RetimeDraw,
+    StageDraw,
+    StreamDraw,
 )
+from schemas.encoders import ENCODERS
+from schemas.record import UNKNOWN
+from schemas.sample import Frame, Generation, LrKind, Stream
+from transforms.bitstream import frame_records, mux_nut, packet_positions
 from transforms.codec import (
-    ENCODERS,
     LOSSLESS_CODEC,
     LOSSLESS_ENCODER,
-    MPEG_CODECS,
     CodecError,
     Packet,
-    coded_size,
     decode_with_side_data,
     encode,
     encode_lossless,
-    pad_to,
 )
 from transforms.color import rgb_to_yuv, yuv_to_rgb
 from transforms.decode import apply_post_steps
 from transforms.motion import extract_blocks
-from transforms.resize import resize_uint8
+from transforms.packet_loss import lose_slices
 from transforms.settings import stream_settings
 
 _LOSSLESS_FPS = 25  # a container's tick, no more
-_MATRIX_NAMES = {0: "rgb", 1: "bt709"}  # ITU-T H.273 matrix coefficients
+_MATRIX_NAMES = {0: "rgb", 1: "bt709", 5: "bt601", 6: "bt601"}  # ITU-T H.273
 _RANGE_NAMES = {1: "tv", 2: "pc"}  # FFmpeg's AVColorRange
 
 
@@ -44,107 +47,159 @@ class MadeStream(NamedTuple):
     """the `lr<k>.nut` member"""
     blocks: np.ndarray
     """motion vectors, (N,) of MOTION_DTYPE"""
+    decoded: np.ndarray
+    """(T, h, w, 3) uint8 RGB, as the reference decoder returns them"""
 
 
 class _Coded(NamedTuple):
-    codec: str
-    encoder: str
-    fps: int
     packets: list[Packet]
-    anchors_only: bool
-    """every block refers to the nearest I or P frame"""
-    post_steps: list[PostStep]
+    """as they arrive"""
+    frames: list[av.VideoFrame]
+    """decoded with side data, in presentation order"""
+    fields: dict[str, Any]
+    """of `CodingFields`"""
 
 
-def make_stream(lr: np.ndarray, draw: StreamDraw, index: int, name: str) -> MadeStream:
+def split_at_last_codec(
+    stages: Sequence[StageDraw],
+) -> tuple[Sequence[StageDraw], CodecDraw | None, list[PostStep]]:
+    """Stages before the codec whose bitstream is stored, that codec, and the steps after it.
+
+    Raises:
+        ValueError: if a step after the codec mixes frames, which the reference decoder cannot.
+    """
+    last = max((i for i, s in enumerate(stages) if isinstance(s, CodecDraw)), default=None)
+    if last is None:
+        return stages, None, []
+    codec, after = stages[last], list[PostStep]()
+    assert isinstance(codec, CodecDraw)
+    for stage in stages[last + 1 :]:
+        if isinstance(stage, CodecDraw | DenoiseDraw | RetimeDraw):
+            raise ValueError(f"{stage.op} comes after the last codec")
+        after.append(stage)
+    return stages[:last], codec, after
+
+
+def make_stream(
+    lr: np.ndarray,
+    draw: StreamDraw,
+    index: int,
+    name: str,
+    earlier: Sequence[Generation] = (),
+) -> MadeStream:
     """Make one stream.
 
     Args:
         lr: (T, h, w, 3) uint8 RGB, what goes into the codec.
-        draw: its last stage is the codec; without one the frames are stored losslessly.
+        draw: of its stages the last codec and what comes after it count; without a codec the frames
+            are stored losslessly.
         index: number of the stream.
         name: the recipe's name for it.
+        earlier: the codecs that the frames went through before.
 
     Raises:
         CodecError: if the encoder fails, does not take a setting or loses frames.
     """
-    codec_draw = _codec_of(draw)
-    coded = _store(lr) if codec_draw is None else _compress(lr, codec_draw)
-    frames = decode_with_side_data(coded.packets, coded.codec)
-    height, width = frames[0].height, frames[0].width
-    nut = mux_nut(coded.packets, coded.codec, coded.fps, height, width)
-    positions = packet_positions(nut, coded.packets, coded.fps)
-    records = frame_records(coded.packets, positions, frames)
-    blocks = extract_blocks(frames, records, coded.codec, anchors_only=coded.anchors_only)
-    decoded = apply_post_steps(yuv_to_rgb(frames), coded.post_steps)
-    if codec_draw is None and not np.array_equal(decoded, lr):
+    _, codec, post_steps = split_at_last_codec(draw.stages)
+    coded = _store(lr) if codec is None else _compress(lr, codec)
+    coding = coded.fields
+    nut = mux_nut(
+        coded.packets,
+        coding["codec"],
+        int(coding["fps"]),
+        coding["coded_height"],
+        coding["coded_width"],
+    )
+    positions = packet_positions(nut, coded.packets, int(coding["fps"]))
+    records = frame_records(coded.packets, positions, coded.frames)
+    # Only H.264 chooses among several references; its lossless setting has but one.
+    anchors_only = codec is None or codec.codec != "h264"
+    blocks = extract_blocks(coded.frames, records, coding["codec"], anchors_only=anchors_only)
+    rgb = yuv_to_rgb(coded.frames) if codec is None else yuv_to_rgb(coded.frames, codec.color)
+    decoded = apply_post_steps(rgb, post_steps)
+    if codec is None and not np.array_equal(decoded, lr):
         raise CodecError("not_lossless", "the stored frames differ from the LR frames")
-    settings = stream_settings(codec_draw, frames)
     stream = Stream(
+        **coding,
         stream=index,
         name=name,
-        lr_kind=LrKind.LOSSLESS if codec_draw is None else LrKind.CODEC,
-        codec=coded.codec,
-        encoder=coded.encoder,
-        encoder_build=settings.encoder_build,
-        settings_from=settings.settings_from,
-        rate_mode=settings.rate_mode,
-        rate_value=settings.rate_value,
-        preset="" if codec_draw is None else codec_draw.preset,
-        gop_frames=settings.gop_frames,
-        b_frames=settings.b_frames,
-        pixel_format=frames[0].format.name,
-        color_matrix=_MATRIX_NAMES.get(frames[0].colorspace, "unspecified"),
-        color_range=_RANGE_NAMES.get(frames[0].color_range, "unspecified"),
-        fps=coded.fps,
-        coded_height=height,
-        coded_width=width,
-        stream_bytes=sum(len(packet.data) for packet in coded.packets),
+        lr_kind=LrKind.LOSSLESS if codec is None else LrKind.CODEC,
+        earlier=list(earlier),
         qp_from=_qp_from(records[0]),
         motion_blocks=len(blocks),
         decoded_sha256=hashlib.sha256(decoded.tobytes()).hexdigest(),
-        post_steps=coded.post_steps,
+        read_matrix="" if codec is None else codec.color.read_matrix,
+        read_range="" if codec is None else codec.color.read_range,
+        read_location="" if codec is None else codec.color.read_location,
+        read_scaler="" if codec is None else codec.color.scaler,
         draw=draw.model_dump_json(),
+        post_steps=post_steps,
         frames=records,
     )
-    return MadeStream(stream, nut, blocks)
+    return MadeStream(stream, nut, blocks, decoded)
 
 
-def _codec_of(draw: StreamDraw) -> CodecDraw | None:
-    last = draw.stages[-1] if draw.stages else None
-    return last if isinstance(last, CodecDraw) else None
+def transcode(frames: np.ndarray, draw: CodecDraw) -> tuple[np.ndarray, Generation]:
+    """One generation whose bitstream is not kept.
+
+    Args:
+        frames: (T, h, w, 3) uint8 RGB of the size that the draw says.
+        draw: the settings.
+
+    Returns:
+        The decoded frames, like `frames`, and what the bitstream said.
+
+    Raises:
+        CodecError: if the encoder fails, does not take a setting or loses frames.
+    """
+    coded = _compress(frames, draw)
+    records = frame_records(coded.packets, [0] * len(coded.packets), coded.frames)
+    qps = [record.qp_mean for record in records]
+    generation = Generation(
+        **coded.fields,
+        frame_types="".join(record.frame_type for record in records),
+        qp_mean=float(np.mean(qps)) if min(qps) >= 0 else float(UNKNOWN),
+    )
+    return yuv_to_rgb(coded.frames, draw.color), generation
 
 
 def _store(lr: np.ndarray) -> _Coded:
     packets = encode_lossless(lr, _LOSSLESS_FPS)
-    return _Coded(LOSSLESS_CODEC, LOSSLESS_ENCODER, _LOSSLESS_FPS, packets, True, [])
+    frames = decode_with_side_data(packets, LOSSLESS_CODEC)
+    names = {"codec": LOSSLESS_CODEC, "encoder": LOSSLESS_ENCODER, "fps": _LOSSLESS_FPS}
+    return _Coded(packets, frames, {**names, **_coding_fields(None, packets, frames)})
 
 
-def _compress(lr: np.ndarray, draw: CodecDraw) -> _Coded:
-    _, lr_height, lr_width, _ = lr.shape
-    if (draw.height, draw.width) != (lr_height, lr_width):
-        lr = np.stack([resize_uint8(frame, draw.height, draw.width) for frame in lr])
-    size = coded_size(draw.codec, draw.height, draw.width)
-    packets = encode(rgb_to_yuv(pad_to(lr, *size), draw.pixel_format), draw)
-    return _Coded(
-        draw.codec,
-        ENCODERS[draw.codec],
-        draw.fps,
-        packets,
-        draw.codec in MPEG_CODECS,
-        _post_steps(size, (draw.height, draw.width), (lr_height, lr_width)),
-    )
+def _compress(frames: np.ndarray, draw: CodecDraw) -> _Coded:
+    packets = encode(rgb_to_yuv(frames, draw.pixel_format, draw.color), draw)
+    packets = lose_slices(packets, draw.codec, draw.lost)
+    decoded = decode_with_side_data(packets, draw.codec)
+    encoder = ENCODERS[draw.codec].encoder
+    names = {"codec": draw.codec, "encoder": encoder, "fps": draw.fps}
+    return _Coded(packets, decoded, {**names, **_coding_fields(draw, packets, decoded)})
 
 
-def _post_steps(
-    coded: tuple[int, int], encoded: tuple[int, int], lr: tuple[int, int]
-) -> list[PostStep]:
-    steps = []
-    if encoded != coded:
-        steps.append(PostStep(op="crop", height=encoded[0], width=encoded[1]))
-    if lr != encoded:
-        steps.append(PostStep(op="resize", height=lr[0], width=lr[1]))
-    return steps
+def _coding_fields(
+    draw: CodecDraw | None, packets: Sequence[Packet], frames: Sequence[av.VideoFrame]
+) -> dict[str, Any]:
+    settings = stream_settings(draw, frames)
+    first = frames[0]
+    return {
+        "encoder_build": settings.encoder_build,
+        "settings_from": settings.settings_from,
+        "rate_mode": settings.rate_mode,
+        "rate_value": settings.rate_value,
+        "preset": "" if draw is None else draw.preset,
+        "gop_frames": settings.gop_frames,
+        "b_frames": settings.b_frames,
+        "pixel_format": first.format.name,
+        "color_matrix": _MATRIX_NAMES.get(first.colorspace, "unspecified"),
+        "color_range": _RANGE_NAMES.get(first.color_range, "unspecified"),
+        "coded_height": first.height,
+        "coded_width": first.width,
+        "stream_bytes": sum(len(packet.data) for packet in packets),
+        "lost_slices": 0 if draw is None else len(draw.lost),
+    }
 
 
 def _qp_from(first: Frame) -> Literal["decoder", "encoder", "none"]:
