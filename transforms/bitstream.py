@@ -11,11 +11,7 @@ from av.video.frame import PictureType
 
 from schemas.record import UNKNOWN
 from schemas.sample import Frame, FrameType
-from transforms.codec import (
-    CodecError,
-    Packet,
-    side_data_of,
-)
+from transforms.codec import QP_PER_BIT, CodecError, Packet, side_data_of
 
 MACROBLOCK = 16
 """Side of the blocks of a quantiser map, pixels of the coded picture."""
@@ -96,12 +92,14 @@ def _frame_record(
 ) -> Frame:
     qp = quantiser_map(frame)
     unknown = float(UNKNOWN)
+    frame_qp = frame_quantiser(frame)
+    qp_mean = packet.encoder_qp if frame_qp is None else frame_qp
     return Frame(
         display_index=packet.pts,
         coding_index=coding_index,
         frame_type=FrameType(PictureType(frame.pict_type).name),
         key_frame=packet.key_frame,
-        qp_mean=packet.encoder_qp if qp is None else float(qp.mean()),
+        qp_mean=qp_mean if qp is None else float(qp.mean()),
         qp_min=unknown if qp is None else float(qp.min()),
         qp_max=unknown if qp is None else float(qp.max()),
         packet_position=position,
@@ -111,6 +109,21 @@ def _frame_record(
     )
 
 
+def frame_quantiser(frame: av.VideoFrame) -> float | None:
+    """The quantiser of a whole frame, where the decoder tells of no blocks.
+
+    Args:
+        frame: decoded with side data.
+
+    Returns:
+        The quantiser index (0-255) of VP9; None for other codecs.
+    """
+    side_data = side_data_of(frame, Type.VIDEO_ENC_PARAMS)
+    if side_data is None or side_data.nb_blocks or side_data.codec_type.name != "VP9":
+        return None
+    return float(side_data.qp)
+
+
 def quantiser_map(frame: av.VideoFrame) -> np.ndarray | None:
     """The quantiser of every macroblock, as the decoder read it.
 
@@ -118,7 +131,7 @@ def quantiser_map(frame: av.VideoFrame) -> np.ndarray | None:
         frame: decoded with side data.
 
     Returns:
-        (ceil(h/16), ceil(w/16)) float32 in the codec's own scale (QP 0-51 of H.264, quantiser
+        (ceil(h/16), ceil(w/16)) float32 in the codec's own scale (QP up to 51 of H.264, quantiser
         scale 1-31 of the MPEG codecs), or None where the codec does not tell.
     """
     side_data = side_data_of(frame, Type.VIDEO_ENC_PARAMS)
@@ -131,4 +144,7 @@ def quantiser_map(frame: av.VideoFrame) -> np.ndarray | None:
     qp = (side_data.qp + delta).astype(np.float32)
     if side_data.codec_type.name == "MPEG2":
         qp /= 2  # FFmpeg exports twice the quantiser scale of the MPEG codecs
+    if side_data.codec_type.name == "H264":
+        # The decoder counts from the finest quantiser of the depth.
+        qp -= QP_PER_BIT * (frame.format.components[0].bits - 8)
     return qp.reshape(-(-frame.height // MACROBLOCK), -(-frame.width // MACROBLOCK))

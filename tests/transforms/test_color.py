@@ -1,14 +1,41 @@
+import hashlib
+import typing
 from fractions import Fraction
 
 import av
 import numpy as np
 import pytest
 
+from schemas.draw import ChromaLocation, ColorDraw, ColorRange, Matrix, PixelFormat
+from tests.pictures import texture
 from tests.synthetic import gradient
+from tests.transforms.coding import coloured_waves, colours_elsewhere, mean_shift, needs_x86
 from transforms.color import Converter, rgb_to_yuv, source_to_rgb, yuv_to_rgb
 
 BT601, BT709, UNTAGGED = 5, 1, 2
 TV, PC = 1, 2
+FORMATS: tuple[PixelFormat, ...] = typing.get_args(PixelFormat)
+MATRICES: tuple[Matrix, ...] = typing.get_args(Matrix)
+RANGES: tuple[ColorRange, ...] = typing.get_args(ColorRange)
+LOCATIONS: tuple[ChromaLocation, ...] = typing.get_args(ChromaLocation)
+
+
+def color_of(
+    matrix: str = "bt709", color_range: str = "tv", location: str = "left", **changes: str
+) -> ColorDraw:
+    """Both sides agree, but for the changes."""
+    fields = {"matrix": matrix, "range": color_range, "location": location}
+    sides = {f"{side}_{k}": v for k, v in fields.items() for side in ("written", "read")}
+    return ColorDraw.model_validate(sides | changes)
+
+
+def round_trip(frames: np.ndarray, pixel_format: str, color: ColorDraw) -> np.ndarray:
+    return yuv_to_rgb(rgb_to_yuv(frames, pixel_format, color), color).astype(float)
+
+
+def bias(frames: np.ndarray, pixel_format: str, color: ColorDraw) -> np.ndarray:
+    """Mean error of each channel, levels."""
+    return (round_trip(frames, pixel_format, color) - frames).mean(axis=(0, 1, 2))
 
 
 def _flat(color: tuple[int, int, int]) -> np.ndarray:
@@ -41,12 +68,103 @@ def test_frames_are_ready_to_encode() -> None:
     assert {(frame.time_base, int(frame.pict_type)) for frame in frames} == {(Fraction(1, 25), 0)}
 
 
-@pytest.mark.parametrize("pixel_format", ["yuv420p", "yuv422p", "yuv444p"])
-def test_a_round_trip_neither_darkens_nor_shifts(pixel_format: str) -> None:
-    rgb = gradient(2, 64, 96)
-    difference = yuv_to_rgb(rgb_to_yuv(rgb, pixel_format)).astype(float) - rgb
-    assert np.abs(difference.mean(axis=(0, 1, 2))).max() < 0.1
-    assert np.sqrt((difference**2).mean()) < 2
+@pytest.mark.parametrize("pixel_format", FORMATS)
+@pytest.mark.parametrize("matrix", MATRICES)
+@pytest.mark.parametrize("color_range", RANGES)
+@pytest.mark.parametrize("location", LOCATIONS)
+def test_a_round_trip_neither_darkens_nor_shifts(
+    pixel_format: str, matrix: str, color_range: str, location: str
+) -> None:
+    color = color_of(matrix, color_range, location)
+    pictures = np.stack([texture(64, 96, seed) for seed in range(4)])
+    assert np.abs(bias(pictures, pixel_format, color)).max() < 0.1
+    across = np.stack([coloured_waves(96, 96, phase) for phase in (0, 1, 2)])
+    shift = mean_shift(across, round_trip(across, pixel_format, color))
+    down = np.ascontiguousarray(across.transpose(0, 2, 1, 3))
+    back = round_trip(down, pixel_format, color).transpose(0, 2, 1, 3)
+    assert np.abs([*shift, *mean_shift(across, back)]).max() < 0.05
+
+
+@pytest.mark.parametrize("pixel_format", FORMATS)
+def test_full_range_uses_all_levels_and_keeps_grey_neutral(pixel_format: str) -> None:
+    color = color_of("bt601", "pc", "center")
+    most = 1023 if pixel_format.endswith("10le") else 255
+    for level, wanted in ((0, 0), (255, most)):
+        (frame,) = rgb_to_yuv(_flat((level,) * 3), pixel_format, color)
+        y, u, v = (_first(plane, most) for plane in frame.planes)
+        assert (y, u, v) == (wanted, (most + 1) // 2, (most + 1) // 2)
+        assert yuv_to_rgb([frame], color)[0, 0, 0].tolist() == [level] * 3
+
+
+def _first(plane: av.video.plane.VideoPlane, most: int) -> int:
+    return int(np.frombuffer(memoryview(plane), np.uint8 if most == 255 else np.uint16)[0])
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"read_matrix": "bt601"}, [233, 0, 2]),  # what BT.601 makes of BT.709's red
+        ({"read_range": "pc"}, [239, 15, 15]),  # limited taken for full: flat
+        ({"written_range": "pc"}, [255, 0, 0]),  # full taken for limited: clipped
+    ],
+)
+def test_a_reader_that_is_wrong_gets_it_wrong(changes: dict[str, str], expected: list[int]) -> None:
+    color = color_of(**changes)
+    red = yuv_to_rgb(rgb_to_yuv(_flat((255, 0, 0)), "yuv444p", color), color)[0, 0, 0]
+    assert red.tolist() == pytest.approx(expected, abs=3)
+
+
+def test_a_wrong_siting_moves_colour_by_half_a_pixel() -> None:
+    waves = np.stack([coloured_waves(96, 96, phase) for phase in (0, 1, 2)])
+    color = color_of(location="left", read_location="center")
+    shift = np.abs(mean_shift(waves, round_trip(waves, "yuv420p", color)))
+    assert 0.3 < shift.max() < 0.9
+
+
+def test_the_fast_scaler_darkens_by_a_level_and_repeats_chroma() -> None:
+    pictures = np.stack([texture(64, 96, seed) for seed in range(4)])
+    for pixel_format in ("yuv420p", "yuv422p"):
+        # FFmpeg's default conversion takes and gives chroma in the middle of its pixels.
+        found = bias(pictures, pixel_format, color_of(location="center", scaler="fast"))
+        assert np.all((found < -0.7) & (found > -1.7)), found
+    (frame,) = rgb_to_yuv(pictures[:1])
+    rgb = yuv_to_rgb([frame], color_of(scaler="fast"))[0].astype(int)
+    luma = np.frombuffer(memoryview(frame.planes[0]), np.uint8).reshape(64, -1)[:, :96]
+    brightness = rgb - ((luma[..., None].astype(int) - 16) * 9539 * 8 >> 16)
+    inner = (rgb > 0).all(axis=-1) & (rgb < 255).all(axis=-1)
+    blocks = np.where(inner[..., None], brightness, 0).reshape(32, 2, 48, 2, 3)
+    whole = inner.reshape(32, 2, 48, 2).all(axis=(1, 3))
+    assert (np.ptp(blocks, axis=(1, 3))[whole] == 0).all()
+
+
+@needs_x86  # with SSSE3, that is; FFmpeg's C code rounds down once more
+@pytest.mark.parametrize("pixel_format", ["yuv420p", "yuv422p", "yuv444p", "yuv420p10le"])
+@pytest.mark.parametrize("color_range", RANGES)
+def test_the_fast_scaler_is_ffmpegs_own_on_a_usual_cpu(pixel_format: str, color_range: str) -> None:
+    for matrix in MATRICES:
+        color = color_of(matrix, color_range, scaler="fast")
+        frames = rgb_to_yuv(np.stack([texture(48, 90)]), pixel_format, color)
+        options = f"flags=bicubic:in_color_matrix={matrix}:in_range={color_range}:out_range=pc"
+        options += "" if pixel_format == "yuv444p" else ":in_chroma_loc=left"
+        by_ffmpeg = Converter(90, 48, pixel_format, "rgb24", options)(frames[0]).to_ndarray()
+        assert np.array_equal(yuv_to_rgb(frames, color)[0], by_ffmpeg)
+
+
+@needs_x86
+def test_conversions_are_the_same_on_lesser_cpus() -> None:
+    jobs = [
+        (pixel_format, color_of(color_range=color_range, scaler=scaler))
+        for pixel_format in FORMATS
+        for color_range in RANGES
+        for scaler in ("exact", "fast")
+    ]
+    frames = np.stack([texture(50, 74, seed) for seed in range(2)])
+    here = []
+    for pixel_format, color in jobs:
+        rgb = yuv_to_rgb(rgb_to_yuv(frames, pixel_format, color), color)
+        here.append(hashlib.sha256(rgb.tobytes()).hexdigest())
+    for cpu in ("sse2", "c"):
+        assert colours_elsewhere(jobs, frames, cpu) == here, cpu
 
 
 def test_a_photo_keeps_its_mean_within_a_tenth_of_a_level() -> None:
