@@ -1,11 +1,12 @@
 import numpy as np
 import pytest
 
+from schemas.draw import ResizeDraw
 from schemas.motion import MOTION_DTYPE, MV_UNITS_PER_PIXEL
-from schemas.sample import Frame, PostStep, Stream
+from schemas.sample import Frame, Stream
 from tests.pictures import moving_clip
+from tests.transforms.chains import make
 from tests.transforms.coding import code, draw_for
-from tests.transforms.test_streams import make
 from transforms.bitstream import frame_records
 from transforms.codec import decode_with_side_data
 from transforms.decode import decode_lr
@@ -93,7 +94,7 @@ def test_flow_is_scaled_to_lr_pixels_where_the_picture_was_stored_narrower() -> 
     block = np.zeros(1, MOTION_DTYPE)
     block[0] = (1, -2, 8, 8, 16, 16, 16, 8)  # the top left block: 4 px right, 2 px down, 2 frames
     made = make(moving_clip(3, 32, 64), draw_for("h264", height=32, width=32))
-    assert made.stream.post_steps == [PostStep(op="resize", height=32, width=64)]
+    assert made.stream.post_steps == [ResizeDraw(height=[32], width=[64], kernel="matlab_bicubic")]
     flow = dense_flow(block, made.stream, 32, 64, 0, 3)
     assert flow.previous[1, 0, 0].tolist() == [4.0, 1.0]  # twice as wide, per frame
     assert flow.previous[1, 0, 31].tolist() == [4.0, 1.0]

@@ -1,13 +1,21 @@
+from typing import get_args
+
 import cv2
 import numpy as np
 import pytest
+import scipy.ndimage
+import torch
+import torch.nn.functional as F
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image
 
 from schemas.draw import ResizeKernel
 from tests.pictures import texture
 from transforms.resize import resize, resize_uint8
 
-KERNELS: list[ResizeKernel] = ["matlab_bicubic", "area", "bilinear", "bicubic"]
+WHOLE_FACTORS: list[ResizeKernel] = ["bd", "gaussian"]
+KERNELS: list[ResizeKernel] = [k for k in get_args(ResizeKernel) if k not in WHOLE_FACTORS]
 
 
 def random_image(height: int, width: int, seed: int = 0) -> np.ndarray:
@@ -51,15 +59,15 @@ def test_pillow_agrees_inside(old: tuple[int, int], new: tuple[int, int]) -> Non
     assert np.abs(ours - theirs)[inside].max() < 1e-5
 
 
-@pytest.mark.parametrize("kernel", [*KERNELS, "bd"])
+@pytest.mark.parametrize("kernel", get_args(ResizeKernel))
 @pytest.mark.parametrize("level", [0.0, 0.3, 1.0])
 def test_a_constant_image_stays_constant_up_to_its_borders(
     kernel: ResizeKernel, level: float
 ) -> None:
     image = np.full((36, 52, 3), level, np.float32)
-    sizes = [(9, 13)] if kernel == "bd" else [(9, 13), (13, 17), (71, 53), (36, 52), (1, 1)]
-    for size in sizes:
-        resized = resize(image, *size, kernel)
+    any_size = [(9, 13), (13, 17), (71, 53), (36, 52), (1, 1)]
+    for size in [(9, 13)] if kernel in WHOLE_FACTORS else any_size:
+        resized = resize(image, *size, kernel, sigma=1.2)
         assert resized.shape == (*size, 3) and resized.dtype == np.float32
         assert np.abs(resized - level).max() < 5e-6
 
@@ -101,7 +109,9 @@ def test_no_kernel_moves_the_picture(
     resized = resize(blob(old, centre, sigma), *new, kernel)
     expected = (centre + 0.5) * factors - 0.5
     # Pixels of the result. OpenCV's bicubic (a = -0.75) bends straight ramps a little.
-    tolerance = 0.03 if kernel == "bicubic" else 0.01
+    tolerance = 0.03 if kernel in ("bicubic", "torch_bicubic") else 0.01
+    if kernel == "torch_area":  # means of whole pixels, which begin and end where they must
+        tolerance = 0.15
     assert np.abs(centre_of_mass(resized) - expected).max() < tolerance
 
 
@@ -117,13 +127,13 @@ def test_an_impulse_spreads_around_its_own_place() -> None:
         assert mass == pytest.approx([(32 + shift + 0.5) / 4 - 0.5] * 2, abs=0.04)
 
 
-@pytest.mark.parametrize("kernel", [*KERNELS, "bd"])
+@pytest.mark.parametrize("kernel", get_args(ResizeKernel))
 def test_a_turned_image_gives_the_turned_result(kernel: ResizeKernel) -> None:
     image = random_image(32, 48)
-    resized = resize(image, 8, 12, kernel)
-    flipped = resize(np.ascontiguousarray(image[::-1, ::-1]), 8, 12, kernel)
+    resized = resize(image, 8, 12, kernel, sigma=2)
+    flipped = resize(np.ascontiguousarray(image[::-1, ::-1]), 8, 12, kernel, sigma=2)
     assert np.abs(flipped[::-1, ::-1] - resized).max() < 1e-6
-    turned = resize(np.ascontiguousarray(image.transpose(1, 0, 2)), 12, 8, kernel)
+    turned = resize(np.ascontiguousarray(image.transpose(1, 0, 2)), 12, 8, kernel, sigma=2)
     assert np.abs(turned.transpose(1, 0, 2) - resized).max() < 1e-6
 
 
@@ -153,6 +163,122 @@ def test_bd_is_what_its_definition_says_borders_included(size: tuple[int, int]) 
     image = random_image(*size)
     resized = resize(image, size[0] // 4, size[1] // 4, "bd")
     assert np.abs(resized - slow_bd(image)).max() < 1e-6
+
+
+def pillow_bilinear(image: np.ndarray, height: int, width: int) -> np.ndarray:
+    channels = [
+        Image.fromarray(image[:, :, c]).resize((width, height), Image.Resampling.BILINEAR)
+        for c in range(3)
+    ]
+    return np.stack([np.asarray(channel) for channel in channels], axis=2)
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [((96, 120), (24, 30)), ((97, 121), (31, 40)), ((64, 48), (100, 77)), ((90, 90), (60, 72))],
+)
+def test_matlabs_bilinear_is_pillows_inside_and_mirrors_at_the_border(
+    old: tuple[int, int], new: tuple[int, int]
+) -> None:
+    image = random_image(*old)
+    ours = resize(image, *new, "matlab_bilinear")
+    inside = np.s_[3:-3, 3:-3]
+    assert np.abs(ours - pillow_bilinear(image, *new))[inside].max() < 1e-5
+    # The middle of nine pictures, each mirrored at its edges, has no border.
+    mirrored = np.pad(image, ((old[0], old[0]), (old[1], old[1]), (0, 0)), mode="symmetric")
+    large = pillow_bilinear(mirrored, 3 * new[0], 3 * new[1])
+    middle = large[new[0] : 2 * new[0], new[1] : 2 * new[1]]
+    assert np.abs(ours - middle).max() < 1e-5
+
+
+def bsrgan_gaussian(image: np.ndarray, block: int, sigma: float) -> np.ndarray:
+    """The Gaussian branch of BSRGAN's first downsampling, in two dimensions.
+
+    25x25 taps, moved by (block - 1) / 2 to the lower right by bilinear interpolation with the
+    last taps repeated, convolved with borders mirrored, every block-th pixel from the first on.
+    """
+    axis = np.arange(25.0)
+    taps = np.exp(-((axis[:, None] - 12) ** 2 + (axis - 12) ** 2) / (2 * sigma**2))
+    places = np.clip(axis + (block - 1) / 2, 0, 24)
+    grid = np.meshgrid(places, places, indexing="ij")
+    moved = scipy.ndimage.map_coordinates(taps, grid, order=1)
+    moved /= moved.sum()
+    blurred = scipy.ndimage.convolve(image.astype(float), moved[:, :, None], mode="mirror")
+    return blurred[::block, ::block]
+
+
+@pytest.mark.parametrize("sigma", [0.1, 0.6, 1.2, 2.4, 6.0])
+@pytest.mark.parametrize("block", [1, 2, 3, 4, 8])
+def test_the_gaussian_kernel_is_bsrgans_borders_included(block: int, sigma: float) -> None:
+    image = random_image(block * 7, block * 5)
+    resized = resize(image, 7, 5, "gaussian", sigma=sigma)
+    assert np.abs(resized - bsrgan_gaussian(image, block, sigma)).max() < 2e-6
+
+
+@pytest.mark.parametrize("block", [2, 3, 4])
+def test_the_gaussian_kernel_samples_at_the_centre_of_each_block(block: int) -> None:
+    centre = np.array([47.0, 66.5])
+    resized = resize(blob((96, 144), centre, 8), 96 // block, 144 // block, "gaussian", sigma=1.5)
+    expected = (centre + 0.5) / block - 0.5
+    assert np.abs(centre_of_mass(resized) - expected).max() < 1e-3
+
+
+def test_the_gaussian_kernel_refuses_broken_factors_and_no_sigma() -> None:
+    with pytest.raises(ValueError, match="shrinks by whole factors, not from 32 to 9"):
+        resize(random_image(32, 32), 9, 8, "gaussian", sigma=1)
+    with pytest.raises(ValueError, match="shrinks by whole factors, not from 8 to 16"):
+        resize(random_image(8, 8), 16, 16, "gaussian", sigma=1)
+    with pytest.raises(ValueError, match="the gaussian kernel needs one above 0"):
+        resize(random_image(32, 32), 8, 8, "gaussian")
+
+
+def interpolate(image: np.ndarray, mode: str, **options: object) -> np.ndarray:
+    """torch's own function on an (H, W, 3) image."""
+    if mode != "area":
+        options["align_corners"] = False
+    batch = torch.from_numpy(image.transpose(2, 0, 1)[None].copy())
+    resized = F.interpolate(batch, mode=mode, **options)  # type: ignore[arg-type]
+    return resized[0].numpy().transpose(1, 2, 0)
+
+
+SIDES = st.integers(1, 60)
+MODES = st.sampled_from(["area", "bilinear", "bicubic"])
+
+
+def torch_kernel(mode: str) -> ResizeKernel:
+    return next(kernel for kernel in KERNELS if kernel == f"torch_{mode}")
+
+
+@given(old=st.tuples(SIDES, SIDES), new=st.tuples(SIDES, SIDES), mode=MODES)
+def test_torch_kernels_are_torchs_for_a_size(
+    old: tuple[int, int], new: tuple[int, int], mode: str
+) -> None:
+    image = random_image(*old)
+    expected = interpolate(image, mode, size=new)
+    # torch keeps positions in float32.
+    assert np.abs(resize(image, *new, torch_kernel(mode)) - expected).max() < 2e-5
+
+
+@given(old=st.tuples(SIDES, SIDES), factor=st.floats(0.15, 2), mode=MODES)
+def test_torch_kernels_are_torchs_for_a_factor(
+    old: tuple[int, int], factor: float, mode: str
+) -> None:
+    image = random_image(*old)
+    size = int(old[0] * factor), int(old[1] * factor)
+    if min(size):
+        expected = interpolate(image, mode, scale_factor=factor)
+        assert expected.shape[:2] == size
+        resized = resize(image, *size, torch_kernel(mode), factor=factor)
+        assert np.abs(resized - expected).max() < 2e-5
+
+
+def test_a_nominal_factor_moves_the_picture() -> None:
+    # 50 * 0.33 is 16.5: of 16 pixels, spaced 1 / 0.33 apart, the last ends at 48.5.
+    rows = gray(np.broadcast_to(np.arange(50.0)[:, None], (50, 50)))
+    by_size = resize(rows, 16, 16, "torch_bilinear")[-1, 0, 0]
+    by_factor = resize(rows, 16, 16, "torch_bilinear", factor=0.33)[-1, 0, 0]
+    assert by_size == pytest.approx(15.5 * 50 / 16 - 0.5)
+    assert by_factor == pytest.approx(15.5 / 0.33 - 0.5)
 
 
 def test_bd_samples_at_the_centre_of_each_block_of_4() -> None:
@@ -186,8 +312,9 @@ def test_tiny_images_are_resized_too() -> None:
     for size in ((1, 1), (1, 5), (2, 3)):
         image = random_image(*size)
         for new in ((1, 1), (3, 4), (16, 16)):
-            resized = resize(image, *new, "matlab_bicubic")
-            assert resized.shape == (*new, 3) and np.isfinite(resized).all()
+            for kernel in KERNELS:
+                resized = resize(image, *new, kernel)
+                assert resized.shape == (*new, 3) and np.isfinite(resized).all()
 
 
 def test_channels_do_not_mix() -> None:
@@ -224,3 +351,20 @@ def test_equal_images_give_equal_bytes() -> None:
     first, second = resize_uint8(picture, 17, 29), resize_uint8(picture.copy(), 17, 29)
     assert first.tobytes() == second.tobytes()
     assert first.flags.c_contiguous
+
+
+@given(
+    old=st.tuples(SIDES, SIDES),
+    new=st.tuples(SIDES, SIDES),
+    kernel=st.sampled_from(KERNELS),
+)
+def test_any_picture_is_resized_alike_every_time(
+    old: tuple[int, int], new: tuple[int, int], kernel: ResizeKernel
+) -> None:
+    image = random_image(*old)
+    before = image.copy()
+    resized = resize(image, *new, kernel)
+    assert resized.shape == (*new, 3) and resized.dtype == np.float32
+    assert np.isfinite(resized).all() and np.abs(resized).max() < 3
+    assert np.array_equal(resized, resize(image, *new, kernel))
+    assert np.array_equal(image, before)

@@ -5,20 +5,13 @@ import av
 import numpy as np
 import pytest
 
-from schemas.draw import CodecDraw, StageDraw, StreamDraw
+from schemas.draw import ResizeDraw
+from schemas.encoders import ENCODERS
 from schemas.sample import FrameType, LrKind
 from tests.pictures import moving_clip, texture
+from tests.transforms.chains import make
 from tests.transforms.coding import CODECS, coloured_waves, draw_for, mean_shift
 from transforms.decode import decode_lr, decode_quantisers
-from transforms.streams import MadeStream, make_stream
-
-
-def make(lr: np.ndarray, codec_draw: CodecDraw | None) -> MadeStream:
-    """A stream of LR frames; the drawn size follows the frames where it is the default."""
-    if codec_draw is not None and (codec_draw.height, codec_draw.width) == (96, 96):
-        codec_draw = codec_draw.model_copy(update={"height": lr.shape[1], "width": lr.shape[2]})
-    stages: list[StageDraw] = [] if codec_draw is None else [codec_draw]
-    return make_stream(lr, StreamDraw(stages=stages), 0, "test")
 
 
 @pytest.mark.parametrize("name", CODECS)
@@ -52,10 +45,12 @@ def test_the_reference_decoder_returns_what_was_hashed(name: str, size: tuple[in
 @pytest.mark.parametrize("name", CODECS)
 def test_a_narrower_stored_picture_comes_back_square_and_in_place(name: str) -> None:
     lr = np.stack([coloured_waves(64, 96, phase) for phase in range(6)])
-    made = make(lr, draw_for(name, rate_value=2, height=64, width=76))
-    assert (made.stream.post_steps[-1].height, made.stream.post_steps[-1].width) == (64, 96)
+    finest = 3 if name == "h263p" else 2
+    made = make(lr, draw_for(name, rate_value=finest, height=64, width=76))
+    last = made.stream.post_steps[-1]
+    assert isinstance(last, ResizeDraw) and (last.height, last.width) == ([64], [96])
     decoded = decode_lr(made.stream, made.nut).astype(float)
-    assert np.abs(mean_shift(lr, decoded)).max() < 0.05
+    assert np.abs(mean_shift(lr, decoded)).max() < (0.12 if name == "h263p" else 0.05)
 
 
 @pytest.mark.parametrize("rate", [15, 23.4, 35])
@@ -175,6 +170,7 @@ def test_times_in_the_member_are_those_of_the_record(name: str) -> None:
     with av.open(io.BytesIO(made.nut), "r", format="nut") as container:
         packets = [packet for packet in container.demux(video=0) if packet.size]
     in_coding_order = sorted(made.stream.frames, key=lambda frame: frame.coding_index)
-    assert min(frame.dts for frame in in_coding_order) < 0
+    if ENCODERS[draw_for(name).codec].max_b_frames:
+        assert min(frame.dts for frame in in_coding_order) < 0
     times = [packet.pts * packet.time_base * 25 for packet in packets if packet.pts is not None]
     assert times == [frame.pts for frame in in_coding_order]

@@ -34,6 +34,7 @@ def sample_of(hr: np.ndarray, tiles: list[HrTile]) -> Sample:
         hr_height=hr.shape[1],
         hr_width=hr.shape[2],
         fps=0,
+        hr_sharpened=False,
         scene_draw="{}",
         origins=[],
         hr_tiles=tiles,
