@@ -8,17 +8,16 @@ import numpy as np
 from pipelines import cpu_limit
 from pipelines.errors import MediaError
 from pipelines.media import read_clip, read_photo
-from schemas.draw import SceneDraw
 from schemas.plan import PlannedSample
 from schemas.recipe import Recipe
 from schemas.record import Outcome, Status
 from schemas.sample import SampleKind
 from schemas.source import Source
 from transforms.codec import CodecError
+from transforms.cut import USM, Pictures, cut_frames, pre_downscale
 from transforms.degrade import MadeSample, make_sample
-from transforms.draw import draw_scene, draw_stream, hr_size
-from transforms.filters import luma_std
-from transforms.resize import resize_uint8
+from transforms.draw import draw_scene, draw_stream
+from transforms.pixels import luma_std
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -43,7 +42,7 @@ class MakeTask:
 def make(task: MakeTask) -> list[MadeSample | Outcome]:
     """Make samples, one outcome a row; bad data becomes an Outcome that says why."""
     try:
-        pictures = _read_pictures(task)
+        pictures = read_pictures(task)
     except MediaError as error:
         return [_left_out(Status.FAILED, "read", error.reason, error.detail)] * len(task.rows)
     outcomes = []
@@ -53,53 +52,44 @@ def make(task: MakeTask) -> list[MadeSample | Outcome]:
     return outcomes
 
 
-def _read_pictures(task: MakeTask) -> dict[tuple[str, int], np.ndarray]:
-    """(source, frame) -> (H, W, 3) uint8 RGB, after pre-downscale."""
+def read_pictures(task: MakeTask) -> Pictures:
+    """Read whatever the task's samples are cut out of.
+
+    Raises:
+        MediaError: if a source cannot be read, or is not what was probed.
+    """
     pictures: dict[tuple[str, int], np.ndarray] = {}
     is_clip = task.rows[0].kind is SampleKind.CLIP
     for span in task.rows[0].spans:
         source, paths = task.sources[span.source_id], task.paths[span.source_id]
         frames = read_clip(paths, source, span) if is_clip else [read_photo(paths[0], source)]
         for index, frame in enumerate(frames, start=span.start if is_clip else 0):
-            pictures[span.source_id, index] = _pre_downscale(frame, task.recipe)
+            pictures[span.source_id, index] = pre_downscale(frame, task.recipe)
     return pictures
 
 
-def _pre_downscale(frame: np.ndarray, recipe: Recipe) -> np.ndarray:
-    size = hr_size(recipe, frame.shape[0], frame.shape[1])
-    return frame if size == frame.shape[:2] else resize_uint8(frame, *size)
-
-
-def _make_one(
-    task: MakeTask, row: PlannedSample, pictures: dict[tuple[str, int], np.ndarray]
-) -> MadeSample | Outcome:
+def _make_one(task: MakeTask, row: PlannedSample, pictures: Pictures) -> MadeSample | Outcome:
     recipe, seed = task.recipe, task.seed
-    sizes = {source_id: (p.shape[0], p.shape[1]) for (source_id, _), p in pictures.items()}
-    scene = draw_scene(recipe, seed, row, sizes)
-    hr = _crop(scene, pictures)
+    scene = draw_scene(recipe, seed, row, sizes_of(pictures))
+    plain = cut_frames(scene, pictures)
     # A fade begins or ends flat; a flat scene is flat in the middle, too.
-    std = max(luma_std(hr[t]) for t in (0, len(hr) // 2, len(hr) - 1))
-    if row.kind is SampleKind.CLIP and std < recipe.hr.min_std:
+    std = max(luma_std(plain[t]) for t in (0, len(plain) // 2, len(plain) - 1))
+    if row.kind is not SampleKind.PSEUDO_VIDEO and std < recipe.hr.min_std:
         detail = f"luma std {std:.2f} is below min_std {recipe.hr.min_std:g}"
         return _left_out(Status.FILTERED, "read", "flat", detail)
+    hr = plain if recipe.hr.sharpen == "off" else cut_frames(scene, pictures, USM)
+    degraded = hr if recipe.hr.sharpen == "target_and_input" else plain
     streams = [draw_stream(recipe, seed, row, scene, k) for k in range(len(recipe.streams))]
     fps = task.sources[row.spans[0].source_id].fps
     try:
-        return make_sample(recipe, seed, row, scene, streams, hr, fps)
+        return make_sample(recipe, seed, row, scene, streams, hr, fps, hr_input=degraded)
     except CodecError as error:
         return _left_out(Status.FAILED, "encode", error.reason, error.detail)
 
 
-def _crop(scene: SceneDraw, pictures: dict[tuple[str, int], np.ndarray]) -> np.ndarray:
-    """(T, H, W, 3) uint8: the scene's rectangle of each frame."""
-    return np.stack(
-        [
-            pictures[o.source_id, o.frame][
-                o.top : o.top + scene.height, o.left : o.left + scene.width
-            ]
-            for o in scene.origins
-        ]
-    )
+def sizes_of(pictures: Pictures) -> dict[str, tuple[int, int]]:
+    """Source -> (height, width) of its pictures."""
+    return {source_id: (p.shape[0], p.shape[1]) for (source_id, _), p in pictures.items()}
 
 
 def _left_out(status: Status, stage: str, reason: str, detail: str) -> Outcome:

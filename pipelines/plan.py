@@ -60,7 +60,9 @@ def make_plan(
     splits = _splits(merged, groups, rules, recipe)
     found = [_assign(item, groups, splits, rules) for item in merged]
     usable = [item for item in found if item.source.status is Status.OK]
-    samples = [*_clips(usable, recipe), *_packs(usable, recipe, seed)]
+    is_camera = recipe.pseudo_video.packing == "camera"
+    of_images = _camera_clips(usable, recipe) if is_camera else _packs(usable, recipe, seed)
+    samples = [*_clips(usable, recipe), *of_images]
     _check_splits(found, samples, rules, recipe)
     return Plan(
         sources=[item.source for item in found],
@@ -239,6 +241,27 @@ def _num_cells(recipe: Recipe, height: int, width: int) -> int:
     return (height // patch_height) * (width // patch_width) if patch_height else 0
 
 
+def _camera_clips(usable: Sequence[Probed], recipe: Recipe) -> Iterator[PlannedSample]:
+    """A clip for each usable cell of an image, which the camera passes."""
+    for item in usable:
+        source = item.source
+        if source.kind is not SourceKind.IMAGE:
+            continue
+        # The same for all clips of an image, so that a worker reads it once.
+        image = Span(source_id=source.source_id, start=0, count=recipe.pseudo_video.frames)
+        cells = [cell for span in item.spans for cell in range(span.start, span.start + span.count)]
+        for clip, cell in enumerate(cells):
+            yield _planned(
+                recipe,
+                source,
+                key=f"{source.source_id[:_KEY_DIGITS]}-{clip:05d}",
+                kind=SampleKind.CAMERA,
+                clip=clip,
+                patch=cell,
+                spans=[image],
+            )
+
+
 def _packs(usable: Sequence[Probed], recipe: Recipe, seed: int) -> Iterator[PlannedSample]:
     """Fill pseudo-videos with patches, image by image, in an order that hashes decide."""
     kinds: dict[tuple[object, ...], list[Probed]] = defaultdict(list)
@@ -318,7 +341,8 @@ def _into_shards(
 ) -> Iterator[PlannedSample]:
     """Fill shards by estimated size, split by split, in an order that hashes decide.
 
-    Patches of one clip stay together, since a worker that has decoded it makes them all.
+    Patches of one clip, and camera clips of one image, stay together, since a worker that has
+    decoded it makes them all.
     """
     target = recipe.shard_mib * 2**20
     ordered = sorted(samples, key=lambda row: (row.split, *_place(row, seed)))

@@ -11,8 +11,8 @@ from schemas.source import Source
 from schemas.tables import read_table
 
 _BYTES_PER_MIB = 2**20
-_HR_BYTES_PER_CORE_SECOND = 1.5 * _BYTES_PER_MIB
-"""HR bytes per second and core: a cautious one of 1.5 to 3 measured with the shipped recipes."""
+_HR_BYTES_PER_CORE_SECOND = 0.7 * _BYTES_PER_MIB
+"""HR bytes per second and core: a cautious one of 0.5 to 3 measured with the shipped recipes."""
 
 
 def describe_plan(job: Job, plan: Sequence[PlannedSample]) -> str:
@@ -25,9 +25,8 @@ def describe_plan(job: Job, plan: Sequence[PlannedSample]) -> str:
     usable = sources.pop("", 0)
     left_out = "".join(f", {count} {reason}" for reason, count in sorted(sources.items()))
     lines = [
-        f"Plan: {len(plan)} samples ({kinds[SampleKind.CLIP]} clips, "
-        f"{kinds[SampleKind.PSEUDO_VIDEO]} pseudo-videos) x {len(job.recipe.streams)} LR streams, "
-        f"in {len({row.shard for row in plan})} shards",
+        f"Plan: {len(plan)} samples ({', '.join(_counted(kinds))}) x "
+        f"{len(job.recipe.streams)} LR streams, in {len({row.shard for row in plan})} shards",
         f"  sources   {usable} usable{left_out}",
         f"  splits    {', '.join(f'{name} {count}' for name, count in sorted(splits.items()))}",
         f"  size      about {size / _BYTES_PER_MIB:.0f} MiB (estimate)",
@@ -35,6 +34,15 @@ def describe_plan(job: Job, plan: Sequence[PlannedSample]) -> str:
         f"  output    {job.output}",
     ]
     return "\n".join(lines) + "\n"
+
+
+def _counted(kinds: Counter[SampleKind]) -> list[str]:
+    names = {
+        SampleKind.CLIP: "clips",
+        SampleKind.PSEUDO_VIDEO: "pseudo-videos",
+        SampleKind.CAMERA: "camera clips",
+    }
+    return [f"{kinds[kind]} {name}" for kind, name in names.items() if kinds[kind]]
 
 
 def _duration(seconds: float) -> str:

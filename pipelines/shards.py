@@ -214,6 +214,7 @@ class _ShardBuilder:
             hr_height=UNKNOWN,
             hr_width=UNKNOWN,
             fps=0,
+            hr_sharpened=self._job.recipe.hr.sharpen != "off",
             scene_draw="",
             shard=row.shard,
             source_ids=_source_ids(row),

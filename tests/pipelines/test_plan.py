@@ -448,6 +448,56 @@ def test_a_folder_of_frames_is_a_clip() -> None:
     assert row.kind is SampleKind.CLIP
 
 
+# Camera clips
+
+CAMERA = recipe(pseudo_video={"packing": "camera", "frames": 6})
+
+
+def test_every_usable_cell_of_an_image_is_a_camera_clip() -> None:
+    plan = make_plan([image("a.png", ((0, 2), (5, 1))), *videos(1)], [], CAMERA, 0)
+    rows = sorted(
+        (row for row in plan.samples if row.kind is SampleKind.CAMERA), key=lambda row: row.clip
+    )
+    assert len(plan.samples) == 4
+    assert [(row.clip, row.patch) for row in rows] == [(0, 0), (1, 1), (2, 5)]
+    for row in rows:
+        (span,) = row.spans
+        assert (span.source_id, span.start, span.count) == (identity("a.png"), 0, 6)
+        assert row.group == identity("a.png")
+        assert row.estimated_bytes == round(6 * 64 * 64 * (1 + 0.5 / 16))
+
+
+def test_camera_clips_have_the_split_and_licence_of_their_image() -> None:
+    rules = [rule("photos/1*", licence="CC0"), rule("photos/2*", group="two")]
+    split = CAMERA.model_copy(update={"validation_fraction": 0.4})
+    plan = make_plan(images(40), rules, split, 0)
+    sources = {source.source_id: source for source in plan.sources}
+    assert len(plan.samples) == 40 * 4
+    assert {row.split for row in plan.samples} == {"train", "validation"}
+    for row in plan.samples:
+        source = sources[row.spans[0].source_id]
+        assert (row.split, row.licence) == (source.split, source.licence)
+        assert row.group == source.group
+    assert {row.group for row in plan.samples if row.group == "two"}
+
+
+def test_camera_clips_of_an_image_stay_together_and_are_read_once() -> None:
+    rows = make_plan(images(12), [], CAMERA, 0).samples
+    for start in range(0, len(rows), 4):
+        together = rows[start : start + 4]
+        assert len({row.spans[0].model_dump_json() for row in together}) == 1
+        assert [row.clip for row in together] == [0, 1, 2, 3]
+    assert len({row.key for row in rows}) == len(rows)
+
+
+def test_intra_packs_are_planned_like_patches() -> None:
+    plans = [
+        make_plan(images(9), [], recipe(pseudo_video={"packing": packing, "frames": 5}), 0)
+        for packing in ("patches", "intra")
+    ]
+    assert plans[0] == plans[1]
+
+
 # Keys and shards
 
 
