@@ -23,7 +23,7 @@ class Window:
     stream_name: str
     """the LR stream, such as clean or crf25"""
     kind: SampleKind
-    """clip, or pseudo_video: then no frame has anything to do with another"""
+    """clip or camera, or pseudo_video: then no frame has anything to do with another"""
     lr: np.ndarray
     """(T, h, w, 3) uint8 RGB"""
     hr: np.ndarray

@@ -5,7 +5,7 @@ samples from (seed, epoch, manifest), and each sample's stream, window, crop and
 (seed, epoch, key). Ranks and workers take turns in that sequence by arithmetic, so the batches
 are the same however many there are, and going on at batch `n` needs nothing but `n`.
 
-A batch holds samples of one kind and one window length. A sample that is shorter than the
+A batch holds either videos or unrelated frames, and one window length. A sample that is shorter than the
 window is used whole, in batches of its own length; each sample comes up once an epoch, so the
 last batch of a length may be smaller.
 """
@@ -84,7 +84,7 @@ class SampleStream(IterableDataset[Batch]):
 
     def _plan(self, epoch: int) -> list[list[Entry]]:
         rng = _generator("order", self._settings.seed, epoch, self.manifest_sha256)
-        waiting = defaultdict[tuple[SampleKind, int], list[Entry]](list)
+        waiting = defaultdict[tuple[bool, int], list[Entry]](list)
         full = []
         for index in rng.permutation(len(self._entries)):
             group = _group(self._entries[index], self._settings.frames)
@@ -124,9 +124,9 @@ def _draw_cut(
     )
 
 
-def _group(entry: Entry, frames: int) -> tuple[SampleKind, int]:
-    """What samples of one batch have in common: kind and window length."""
-    return entry.kind, min(frames, entry.num_frames)
+def _group(entry: Entry, frames: int) -> tuple[bool, int]:
+    """What samples of one batch have in common: whether frames belong together, window length."""
+    return entry.kind is SampleKind.PSEUDO_VIDEO, min(frames, entry.num_frames)
 
 
 def _count_batches(entries: Sequence[Entry], settings: StreamSettings) -> int:

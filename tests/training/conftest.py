@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 import torch
 
-from schemas.draw import CodecDraw, StreamDraw
+from schemas.draw import CodecDraw, Origin, StreamDraw
 from schemas.manifest import MANIFEST_NAME, Environment, Manifest, Shard
 from schemas.motion import MOTION_DTYPE
-from schemas.sample import HR_MEMBER, Origin, Sample, SampleKind, SampleRow, lr_member, mv_member
+from schemas.sample import HR_MEMBER, Sample, SampleKind, SampleRow, lr_member, mv_member
 from schemas.shard import ShardWriter
 from schemas.tables import write_table
 from transforms.motion import write_blocks
@@ -103,6 +103,7 @@ def _make_sample(clip: Clip, *, ruler: bool) -> tuple[Sample, dict[str, bytes]]:
         hr_height=height,
         hr_width=width,
         fps=25,
+        hr_sharpened=False,
         scene_draw="{}",
         origins=[Origin(source_id="s", frame=t, top=0, left=0) for t in range(frames)],
         hr_tiles=hr_tiles,
