@@ -16,8 +16,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
+from pipelines.drawing import FAINT, FRAME_TYPE_COLORS, INK, PAPER, RULE, Pen, blank
 from pipelines.errors import UserError
 from pipelines.layout import Layout
 from schemas.manifest import DatasetError, Manifest, Shard, read_manifest
@@ -26,7 +27,6 @@ from schemas.sample import (
     HR_MEMBER,
     JSON_MEMBER,
     Frame,
-    FrameType,
     Sample,
     SampleKind,
     SampleRow,
@@ -37,13 +37,6 @@ from schemas.shard import ShardError, read_member
 from schemas.source import Source
 from schemas.tables import read_table
 from transforms.decode import decode_hr, decode_lr
-
-FRAME_TYPE_COLORS = {
-    FrameType.I: (213, 94, 0),
-    FrameType.P: (0, 114, 178),
-    FrameType.B: (0, 158, 115),
-}
-"""Vermilion, blue and green of Okabe and Ito, which colour-blind people tell apart."""
 
 PANEL = 256  # side of a picture, pixels
 STRIP_HEIGHT = 64
@@ -56,7 +49,6 @@ _ROW_HEIGHT = (
 )
 _MIN_WIDTH = 660  # the legend needs that much
 
-_PAPER, _INK, _FAINT, _RULE = (255, 255, 255), (24, 26, 30), (105, 110, 118), (214, 217, 222)
 _TINT = 0.16  # share of a frame type's colour in the background of its column
 _LARGEST_QP = {"h264": 51, "hevc": 51, "mpeg4": 31, "mpeg2video": 31}
 _SHARDS_PER_SPLIT = 4  # enough to choose from, however large the dataset
@@ -201,59 +193,32 @@ def draw_sheet(manifest: Manifest, entries: Sequence[Entry]) -> Image.Image:
     columns = 1 + max(len(entry.sample.streams) for entry in entries)
     width = max(_MIN_WIDTH, columns * PANEL + (columns - 1) * _GAP + 2 * _MARGIN)
     height = _HEADER_HEIGHT + len(entries) * (_ROW_HEIGHT + _ROW_GAP) + _MARGIN
-    pen = _Pen(Image.new("RGB", (width, height), _PAPER))
+    pen = blank(width, height)
     _draw_header(pen, manifest)
     for number, entry in enumerate(entries):
         _draw_entry(pen, entry, _HEADER_HEIGHT + number * (_ROW_HEIGHT + _ROW_GAP))
     return pen.image
 
 
-class _Pen:
-    """An image, and what writes on it."""
-
-    def __init__(self, image: Image.Image) -> None:
-        self.image = image
-        self.draw = ImageDraw.Draw(image)
-
-    def write(
-        self,
-        x: float,
-        y: float,
-        text: str,
-        size: int = 13,
-        color: tuple[int, int, int] = _INK,
-        width: float = math.inf,
-        right: bool = False,
-    ) -> float:
-        """Write one line, shortened to the width; returns where it ends."""
-        font = ImageFont.load_default(size)
-        whole = text
-        while text and self.draw.textlength(text, font) > width:
-            whole = whole[:-1]
-            text = f"{whole}..."
-        self.draw.text((x, y), text, color, font, anchor="ra" if right else "la")
-        return x + self.draw.textlength(text, font)
-
-
-def _draw_header(pen: _Pen, manifest: Manifest) -> None:
+def _draw_header(pen: Pen, manifest: Manifest) -> None:
     splits = ", ".join(f"{count} {split}" for split, count in sorted(manifest.splits.items()))
     end = pen.write(_MARGIN, 14, manifest.name, 22)
-    pen.write(end + 14, 21, f"x{manifest.scale}, samples: {splits}", 14, _FAINT)
+    pen.write(end + 14, 21, f"x{manifest.scale}, samples: {splits}", 14, FAINT)
     x: float = _MARGIN
     for frame_type, color in FRAME_TYPE_COLORS.items():
         pen.draw.rectangle((x, 48, x + 13, 61), color)
         x = pen.write(x + 19, 47, f"{frame_type} frame", 14) + 18
-    x = pen.write(x, 47, "bar: packet bytes (square root)", 14, _FAINT) + 18
+    x = pen.write(x, 47, "bar: packet bytes (square root)", 14, FAINT) + 18
     _draw_line(pen.draw, [(x, 57), (x + 10, 52), (x + 20, 55)])
-    pen.write(x + 28, 47, "mean quantiser", 14, _FAINT)
+    pen.write(x + 28, 47, "mean quantiser", 14, FAINT)
 
 
-def _draw_entry(pen: _Pen, entry: Entry, top: int) -> None:
+def _draw_entry(pen: Pen, entry: Entry, top: int) -> None:
     sample, right = entry.sample, pen.image.width - _MARGIN
-    pen.draw.line((_MARGIN, top, right, top), _RULE)
+    pen.draw.line((_MARGIN, top, right, top), RULE)
     end = pen.write(_MARGIN, top + 8, sample.key, 15)
     kind = sample.kind.value.replace("_", "-")
-    pen.write(end + 12, top + 9, f"{kind}, {sample.split}, from {entry.source}", 14, _FAINT)
+    pen.write(end + 12, top + 9, f"{kind}, {sample.split}, from {entry.source}", 14, FAINT)
     top += _TITLE_HEIGHT
     left = _MARGIN
     _write_lines(pen, left, top, "HR", f"{sample.hr_width} x {sample.hr_height}")
@@ -269,19 +234,18 @@ def _draw_entry(pen: _Pen, entry: Entry, top: int) -> None:
         _write_caption(pen, stream, left, strip_top + STRIP_HEIGHT + _MARKER_HEIGHT + 2)
 
 
-def _write_lines(pen: _Pen, x: int, y: int, label: str, detail: str) -> None:
+def _write_lines(pen: Pen, x: int, y: int, label: str, detail: str) -> None:
     pen.write(x, y + 2, label, 14, width=PANEL)
-    pen.write(x, y + 19, detail, 12, _FAINT, width=PANEL)
+    pen.write(x, y + 19, detail, 12, FAINT, width=PANEL)
 
 
-def _paste(pen: _Pen, picture: np.ndarray, x: int, y: int, hr_size: tuple[int, ...]) -> None:
+def _paste(pen: Pen, picture: np.ndarray, x: int, y: int, hr_size: tuple[int, ...]) -> None:
     """Enlarge a picture to the HR size, and further to fill the panel, by repeating pixels."""
     zoom = max(1, PANEL // max(hr_size)) * hr_size[0] // picture.shape[0]
-    pixels = picture.repeat(zoom, axis=0).repeat(zoom, axis=1)
-    pen.image.paste(Image.fromarray(pixels), (x, y))
+    pen.paste(picture.repeat(zoom, axis=0).repeat(zoom, axis=1), x, y)
 
 
-def _write_facts(pen: _Pen, entry: Entry, x: int, y: int) -> None:
+def _write_facts(pen: Pen, entry: Entry, x: int, y: int) -> None:
     sample = entry.sample
     rate = f", {sample.fps:.5g} frames/s" if sample.fps else ""
     part = f"{entry.hr.shape[1]} x {entry.hr.shape[0]} pixels"
@@ -291,7 +255,7 @@ def _write_facts(pen: _Pen, entry: Entry, x: int, y: int) -> None:
         f"licence: {sample.licence}" if sample.licence else "",
     ]
     for number, line in enumerate(filter(None, lines)):
-        pen.write(x, y + 18 * number, line, 13, _FAINT, width=PANEL)
+        pen.write(x, y + 18 * number, line, 13, FAINT, width=PANEL)
 
 
 def _rate(stream: Stream) -> str:
@@ -323,7 +287,7 @@ def draw_strip(stream: Stream, width: int, height: int) -> Image.Image:
         colour itself, and the mean quantiser as a line from 0 at the bottom to the codec's
         largest at the top, where there is one.
     """
-    image = Image.new("RGB", (width, height), _PAPER)
+    image = Image.new("RGB", (width, height), PAPER)
     draw = ImageDraw.Draw(image)
     largest_bytes = max(frame.packet_bytes for frame in stream.frames)
     for frame, (left, right) in zip(
@@ -367,25 +331,25 @@ def _known_quantisers(frames: Sequence[Frame]) -> list[float]:
 
 def _draw_line(draw: ImageDraw.ImageDraw, points: list[tuple[float, float]]) -> None:
     # White below black: readable on a bar of any colour.
-    draw.line(points, _PAPER, 5, "curve")
-    draw.line(points, _INK, 2, "curve")
+    draw.line(points, PAPER, 5, "curve")
+    draw.line(points, INK, 2, "curve")
 
 
-def _draw_marker(pen: _Pen, x: int, y: int, frame: int, num_frames: int) -> None:
+def _draw_marker(pen: Pen, x: int, y: int, frame: int, num_frames: int) -> None:
     left, right = list(_columns(num_frames, PANEL))[frame]
     middle = x + (left + right) / 2
-    pen.draw.polygon([(middle, y + 1), (middle - 4, y + 6), (middle + 4, y + 6)], _INK)
+    pen.draw.polygon([(middle, y + 1), (middle - 4, y + 6), (middle + 4, y + 6)], INK)
 
 
-def _write_caption(pen: _Pen, stream: Stream, x: int, y: int) -> None:
+def _write_caption(pen: Pen, stream: Stream, x: int, y: int) -> None:
     pixels = len(stream.frames) * stream.coded_width * stream.coded_height
     bits_per_pixel = 8 * stream.stream_bytes / pixels
     text = f"{stream.stream_bytes / 1000:.4g} kB, {bits_per_pixel:.3g} bits/pixel"
-    pen.write(x, y, text, 12, _FAINT)
+    pen.write(x, y, text, 12, FAINT)
     quantisers = _known_quantisers(stream.frames)
     if quantisers and stream.rate_mode != "lossless":
         text = f"QP {min(quantisers):.3g} to {max(quantisers):.3g}"
-        pen.write(x + PANEL, y, text, 12, _FAINT, right=True)
+        pen.write(x + PANEL, y, text, 12, FAINT, right=True)
 
 
 if __name__ == "__main__":
