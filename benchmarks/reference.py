@@ -4,6 +4,7 @@ The only user of ffmpeg-python. The binary is imageio-ffmpeg's, another build th
 PyAV's wheel: decoders agree bit for bit, encoders as well as two versions of x264 do.
 """
 
+import subprocess
 from collections.abc import Mapping
 from typing import Any
 
@@ -107,6 +108,18 @@ def reference_decode(bitstream: bytes, container: str = "nut") -> bytes:
         RuntimeError: if FFmpeg fails.
     """
     return _run(_raw_output(ffmpeg.input("pipe:", format=container), None), bitstream)
+
+
+def run_ffmpeg(*arguments: str) -> None:
+    """Run the command line as given, on files.
+
+    Raises:
+        RuntimeError: if FFmpeg fails; the message is FFmpeg's.
+    """
+    command = [imageio_ffmpeg.get_ffmpeg_exe(), "-nostdin", "-loglevel", "error", *arguments]
+    done = subprocess.run(command, check=False, stderr=subprocess.PIPE, text=True)
+    if done.returncode:
+        raise RuntimeError(f"FFmpeg failed: {done.stderr.strip()}")
 
 
 def _raw_video(pixel_format: str, height: int, width: int, fps: int) -> dict[str, Any]:

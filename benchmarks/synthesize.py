@@ -53,17 +53,15 @@ from schemas.shard import iter_samples
 from schemas.tables import read_table
 from transforms.codec import (
     LOSSLESS_CODEC,
-    coded_size,
     decode,
     encode,
     encode_lossless,
-    pad_to,
 )
 from transforms.color import rgb_to_yuv, yuv_to_rgb
 from transforms.decode import decode_hr
-from transforms.degrade import apply_stages
-from transforms.filters import to_float, to_uint8
-from transforms.resize import resize_uint8
+from transforms.degrade import Clip, apply_stages
+from transforms.pixels import to_uint8
+from transforms.streams import split_at_last_codec
 from transforms.tiles import encode_webp
 
 _PROCESSES = (1, 2)
@@ -72,9 +70,9 @@ _LOSSLESS_FPS = 25
 
 # Stage -> (file, function) whose time, with all that they call, is the stage's.
 _STAGES = {
-    "read sources": [("make.py", "_read_pictures")],
+    "read sources": [("make.py", "read_pictures")],
     "draw": [("draw.py", "draw_scene"), ("draw.py", "draw_stream")],
-    "crop": [("make.py", "_crop")],
+    "crop": [("cut.py", "cut_frames")],
     "degrade": [("degrade.py", "apply_stages")],
     "RGB -> YUV": [("color.py", "rgb_to_yuv")],
     "encode": [("codec.py", "_run_encoder")],
@@ -332,19 +330,11 @@ def _raw_streams(sample: Sample, hr: np.ndarray) -> list[_RawStream]:
     streams = []
     for stream in sample.streams:
         stages = StreamDraw.model_validate_json(stream.draw).stages
-        codec = stages[-1] if stages and isinstance(stages[-1], CodecDraw) else None
-        spatial = [*scene.stages, *(stages[:-1] if codec else stages)]
-        frames = [to_uint8(apply_stages(to_float(f), spatial, t)) for t, f in enumerate(hr)]
-        streams.append(_RawStream(_sized(np.stack(frames), codec), codec))
+        before, codec, _ = split_at_last_codec(stages)
+        clip = apply_stages(Clip(list(hr), []), [*scene.stages, *before])
+        frames = [f if f.dtype == np.uint8 else to_uint8(f) for f in clip.frames]
+        streams.append(_RawStream(np.stack(frames), codec))
     return streams
-
-
-def _sized(frames: np.ndarray, codec: CodecDraw | None) -> np.ndarray:
-    if codec is None:
-        return frames
-    if frames.shape[1:3] != (codec.height, codec.width):
-        frames = np.stack([resize_uint8(f, codec.height, codec.width) for f in frames])
-    return pad_to(frames, *coded_size(codec.codec, codec.height, codec.width))
 
 
 _barrier: Barrier  # set in each process of raw work
@@ -386,10 +376,11 @@ def _do_raw_sample(sample: _RawSample) -> None:
         encode_webp(tile)
     for frames, codec in sample.streams:
         if codec is None:
-            packets, name = encode_lossless(frames, _LOSSLESS_FPS), LOSSLESS_CODEC
+            packets = encode_lossless(frames, _LOSSLESS_FPS)
+            yuv_to_rgb(list(decode(packets, LOSSLESS_CODEC)))
         else:
-            packets, name = encode(rgb_to_yuv(frames, codec.pixel_format), codec), codec.codec
-        yuv_to_rgb(list(decode(packets, name)))
+            packets = encode(rgb_to_yuv(frames, codec.pixel_format, codec.color), codec)
+            yuv_to_rgb(list(decode(packets, codec.codec)), codec.color)
 
 
 # Reporting
