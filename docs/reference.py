@@ -3,8 +3,11 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from pydantic_core import PydanticUndefined
+
 import schemas.motion
-from schemas import draw, recipe
+from schemas import codec_stage, draw, number, recipe, stages
+from schemas.encoders import ENCODERS, EncoderTraits
 from schemas.manifest import DataFile, Environment, Manifest, Shard
 from schemas.motion import MOTION_DTYPE
 from schemas.plan import PlannedSample, Span
@@ -12,10 +15,9 @@ from schemas.record import SCHEMA_VERSION, Record
 from schemas.sample import (
     Frame,
     FrameRow,
+    Generation,
     HrTile,
     Member,
-    Origin,
-    PostStep,
     Sample,
     SampleRow,
     Stream,
@@ -35,31 +37,47 @@ _TABLES: dict[str, tuple[type[Record], str]] = {
     "index/frames/*.parquet": (FrameRow, "every coded LR frame"),
     "index/shards.parquet": (Shard, "every shard; also `index/shards/*.json`, its commit marker"),
 }
-_PARTS = (Span, Origin, HrTile, PostStep, Member, Frame, Stream, DataFile, Environment)
+_PARTS = (Span, draw.Origin, HrTile, Member, Stream, Generation, Frame, DataFile, Environment)
 _RECIPE = (
     recipe.Recipe,
     recipe.HrSettings,
     recipe.ClipSettings,
     recipe.PseudoVideoSettings,
+    recipe.CameraSettings,
     recipe.StreamSettings,
-    recipe.BlurStage,
-    recipe.ResizeStage,
-    recipe.NoiseStage,
-    recipe.JpegStage,
-    recipe.DownscaleStage,
-    recipe.CodecStage,
-    recipe.EncoderSettings,
-    recipe.Scaling,
-    recipe.Range,
+    number.Range,
+    number.Scaling,
+    stages.BlurStage,
+    stages.ResizeStage,
+    stages.NoiseStage,
+    stages.StillStage,
+    stages.SharpenStage,
+    stages.DenoiseStage,
+    stages.RetimeStage,
+    stages.DownscaleStage,
+    codec_stage.CodecStage,
+    codec_stage.EncoderSettings,
+    codec_stage.ColorSettings,
+    stages.ShuffleStage,
+    stages.ChoiceStage,
+    stages.Branch,
 )
 _DRAWS = (
     draw.SceneDraw,
+    draw.View,
     draw.StreamDraw,
     draw.BlurDraw,
     draw.ResizeDraw,
     draw.NoiseDraw,
-    draw.JpegDraw,
+    draw.StillDraw,
+    draw.SharpenDraw,
+    draw.DenoiseDraw,
+    draw.RetimeDraw,
+    draw.PadDraw,
+    draw.CropDraw,
     draw.CodecDraw,
+    draw.ColorDraw,
+    draw.LostSlice,
 )
 
 
@@ -86,8 +104,15 @@ def page() -> str:
         "## `manifest.json`",
         _fields(Manifest),
         "## Recipes",
+        "A number is fixed (`3`), one of a list (`[1, 2, 4]`), or drawn from a `Range` "
+        "(`{ min = 0.2, max = 3 }`). Fields without a default are required. What each recipe is "
+        "for, and what it reproduces: [degradations.md](degradations.md).",
         *(f"### {record.__name__}\n\n{_doc(record)}\n\n{_fields(record)}" for record in _RECIPE),
+        "### What each codec takes",
+        _encoders(),
         "## Draws",
+        "Stored as JSON in `scene_draw` and in each stream's `draw`, and enough to make the sample "
+        "again. `post_steps` holds the same records.",
         *(f"### {record.__name__}\n\n{_doc(record)}\n\n{_fields(record)}" for record in _DRAWS),
     ]
     return "\n\n".join(parts) + "\n"
@@ -109,6 +134,32 @@ def _motion() -> str:
     return f"{schemas.motion.__doc__}\n\n{_table(('column', 'type'), rows)}"
 
 
+def _encoders() -> str:
+    header = ("codec", "encoder", "rates", "presets", "B frames", "formats", "optional settings")
+    return _table(header, [_encoder_row(name, traits) for name, traits in ENCODERS.items()])
+
+
+def _encoder_row(name: str, traits: EncoderTraits) -> tuple[str, ...]:
+    limits = {"crf": traits.crf, "qscale": traits.qscale}
+    rates = [f"{mode} {_span(limits[mode])}" for mode in traits.rate_modes if mode in limits]
+    presets = f"{traits.presets[0]} to {traits.presets[-1]}" if traits.presets else "none"
+    extra = {"tunes": traits.tunes, "profiles": traits.profiles}
+    settings = [*sorted(traits.takes), *(key for key, names in extra.items() if names)]
+    return (
+        f"`{name}`",
+        traits.encoder,
+        ", ".join([*rates, "bitrate"]),
+        presets,
+        str(traits.max_b_frames),
+        ", ".join(traits.pixel_formats),
+        ", ".join(settings),
+    )
+
+
+def _span(limits: tuple[float, float]) -> str:
+    return f"{limits[0]:g} to {limits[1]:g}"
+
+
 def _doc(record: type[Record]) -> str:
     return " ".join((record.__doc__ or "").split())
 
@@ -125,10 +176,28 @@ def _fields(record: type[Record]) -> str:
 
 
 def _default(value: object) -> str:
-    if isinstance(value, Record):
-        value = value.model_dump(mode="json")
-    text = repr(value)
-    return "" if "Undefined" in text else f"`{text}`"
+    if value is PydanticUndefined:
+        return ""
+    return "none" if value is None else f"`{_toml(value)}`"
+
+
+def _toml(value: object) -> str:
+    """As in a recipe; of a record only what differs from its own defaults."""
+    match value:
+        case Record():
+            return _toml(value.model_dump(mode="json", exclude_defaults=True))
+        case bool():
+            return str(value).lower()
+        case float():
+            return f"{value:g}"
+        case str():
+            return f'"{value}"'
+        case list():
+            return f"[{', '.join(_toml(item) for item in value)}]"
+        case dict():
+            pairs = [f"{key or _toml(key)} = {_toml(item)}" for key, item in value.items()]
+            return f"{{ {', '.join(pairs)} }}" if pairs else "{}"
+    return str(value)
 
 
 def _columns(record: type[Record]) -> str:

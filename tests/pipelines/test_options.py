@@ -133,7 +133,7 @@ def test_help_names_the_recipes_and_the_way_to_beam(capsys: pytest.CaptureFixtur
         parse_options(["--help"])
     assert caught.value.code == 0
     text = capsys.readouterr().out
-    assert "cavsr, vcisr" in text and "--runner=DirectRunner" in text
+    assert "cavsr" in text and "vcisr" in text and "--runner=DirectRunner" in text
 
 
 def test_a_runner_that_does_not_exist_is_refused() -> None:

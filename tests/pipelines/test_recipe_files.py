@@ -1,3 +1,4 @@
+from importlib import resources
 from pathlib import Path
 
 import pytest
@@ -31,8 +32,24 @@ def refusal(name_or_path: str) -> str:
 
 
 def test_shipped_recipes_are_found_by_name() -> None:
-    assert shipped_recipes() == ["cavsr", "vcisr"]
-    assert [load_recipe(name).name for name in shipped_recipes()] == ["cavsr", "vcisr"]
+    names = shipped_recipes()
+    assert {"apisr", "bsrgan", "cavsr", "realbasicvsr", "realesrgan", "streaming"} < set(names)
+    assert names == sorted(names)
+    assert [load_recipe(name).name for name in names] == names
+
+
+def test_a_strict_recipe_stands_beside_the_one_that_corrects_it() -> None:
+    strict = {name.removesuffix("-strict") for name in shipped_recipes() if "-strict" in name}
+    assert strict == {"apisr", "realbasicvsr", "realesrgan", "vcisr"}
+    assert strict < set(shipped_recipes())
+
+
+@pytest.mark.parametrize("name", shipped_recipes())
+def test_a_shipped_recipe_says_where_it_comes_from(name: str) -> None:
+    assert load_recipe(name).source
+    file = resources.files("pipelines") / "recipes" / f"{name}.toml"
+    text = file.read_text(encoding="utf-8")
+    assert text.startswith("# ") and text.isascii()
 
 
 def test_a_recipe_may_be_written_in_toml_or_yaml(tmp_path: Path) -> None:
@@ -53,14 +70,14 @@ def test_a_shipped_recipe_is_not_shadowed_by_a_folder(
 def test_a_mistyped_name_is_refused_with_what_was_meant() -> None:
     message = refusal("cavrs")
     assert "no recipe and no file 'cavrs'" in message and "did you mean 'cavsr'?" in message
-    assert "shipped: cavsr, vcisr" in message
+    assert "(shipped: apisr, " in message
 
 
 def test_what_is_nowhere_is_refused_with_what_there_is(tmp_path: Path) -> None:
     for missing in (str(tmp_path / "nowhere.toml"), "", str(tmp_path)):
         message = refusal(missing)
         assert f"no recipe and no file {missing!r}" in message
-        assert "shipped: cavsr, vcisr" in message
+        assert f"(shipped: {', '.join(shipped_recipes())})" in message
         assert "did you mean" not in message
 
 

@@ -31,7 +31,7 @@ from tests.pictures import moving_clip, texture
 from tests.pipelines import accidents
 from tests.synthetic import write_video
 from transforms.decode import decode_hr, decode_lr
-from transforms.filters import to_float, to_uint8
+from transforms.pixels import to_float, to_uint8
 from transforms.resize import resize
 
 ROOT = Path(__file__).parents[2]
@@ -60,7 +60,7 @@ name = "coded"
 [[streams.stages]]
 op = "noise"
 sigma = 2
-gaussian_probability = 1
+kinds = { gaussian = 1 }
 [[streams.stages]]
 op = "codec"
 [[streams.stages.encoders]]
