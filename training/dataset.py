@@ -5,9 +5,9 @@ samples from (seed, epoch, manifest), and each sample's stream, window, crop and
 (seed, epoch, key). Ranks and workers take turns in that sequence by arithmetic, so the batches
 are the same however many there are, and going on at batch `n` needs nothing but `n`.
 
-A batch holds either videos or unrelated frames, and one window length. A sample that is shorter than the
-window is used whole, in batches of its own length; each sample comes up once an epoch, so the
-last batch of a length may be smaller.
+A batch holds either videos or unrelated frames, and one window length. A sample that is shorter
+than the window is used whole, in batches of its own length; each sample comes up once an epoch, so
+the last batch of a length may be smaller.
 """
 
 from __future__ import annotations
