@@ -3,6 +3,8 @@
 import cv2
 import numpy as np
 
+cv2.ipp.setUseIPP(False)  # or pictures would depend on what was imported before
+
 
 def texture(height: int, width: int, seed: int = 0) -> np.ndarray:
     """(height, width, 3) uint8: coloured blobs of several sizes, nowhere alike."""
