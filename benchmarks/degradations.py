@@ -62,10 +62,12 @@ from schemas.sample import SampleKind
 from transforms.blur import blur_kernel, kernel_at
 from transforms.codec import coded_size, decode, encode, pad_to
 from transforms.color import rgb_to_yuv
+from transforms.cut import USM
 from transforms.degrade import Clip, apply_stages, make_streams
 from transforms.draw import draw_scene, draw_stream
 from transforms.frame_stages import apply_frame_stages
 from transforms.pixels import to_float, to_uint8
+from transforms.sharpen import sharpen
 
 _SEED = 0
 _IMAGES = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp")
@@ -303,6 +305,9 @@ class OurChain:
             sizes = {span.source_id: images[0].shape[:2] for span in planned.spans}
             scene = draw_scene(recipe, seed, planned, sizes)
             draw = draw_stream(recipe, seed, planned, scene, 0)
+        if recipe.hr.sharpen == "target_and_input":
+            with self.watch.stage("sharpen"):
+                images = [to_uint8(sharpen(to_float(image), USM, 0)) for image in images]
         stages = [*scene.stages, *draw.stages]
         last = max(n for n, stage in enumerate(stages) if isinstance(stage, CodecDraw))
         clip = Clip(list(images), [])
@@ -359,7 +364,7 @@ def _vcisr(photos: Sequence[np.ndarray], options: argparse.Namespace) -> None:
     contenders = [
         Contender("VCISR as released", released, released.watch),
         Contender("VCISR, joined once, grouped convolution", quick, quick.watch),
-        *_our_contenders(("vcisr", "vcisr-release"), SampleKind.PSEUDO_VIDEO),
+        *_our_contenders(("vcisr",), SampleKind.PSEUDO_VIDEO),
     ]
     measured = measure(contenders, patches, options.rounds)
     measured.insert(1, measured[0].without("join"))
