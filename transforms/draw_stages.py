@@ -97,7 +97,8 @@ class ChainDrawer:
             case SharpenStage():
                 return [self._draw_sharpen(stage, rng)]
             case DenoiseStage():
-                return [DenoiseDraw(strength=draw_number(stage.strength, rng))]
+                strength = draw_number(stage.strength, rng)
+                return [*self._to_one_size(), DenoiseDraw(strength=strength)]
             case RetimeStage():
                 return [] if self._independent else [self._draw_retime(stage, rng)]
             case CodecStage():
@@ -248,17 +249,19 @@ class ChainDrawer:
         return RetimeDraw(frames=np.maximum.accumulate(shown).tolist())
 
     def _draw_codec(self, stage: CodecStage, rng: np.random.Generator) -> list[StageDraw]:
+        to_one_size = self._to_one_size()
         size = (self._heights[0], self._widths[0])
-        # Encoders know one size; frames of others are brought to that of the first one.
-        is_walking = len(self._heights) > 1 or len(self._widths) > 1
-        to_one_size: list[StageDraw] = [
-            ResizeDraw(height=[size[0]], width=[size[1]], kernel="matlab_bicubic")
-        ] * is_walking
-        self._heights, self._widths = [size[0]], [size[1]]
         codec = draw_codec(
             stage, size, self._num_frames, rng, independent=self._independent, intra=self._intra
         )
         return [*to_one_size, *codec]
+
+    def _to_one_size(self) -> list[StageDraw]:
+        """What looks at several frames knows one size; the others get that of the first one."""
+        if len(self._heights) == len(self._widths) == 1:
+            return []
+        self._heights, self._widths = self._heights[:1], self._widths[:1]
+        return [ResizeDraw(height=self._heights, width=self._widths, kernel="matlab_bicubic")]
 
 
 def _draw_order(stage: ShuffleStage, rng: np.random.Generator) -> list[int]:
