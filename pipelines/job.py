@@ -6,7 +6,7 @@ from pathlib import Path
 import av
 
 from pipelines.layout import Layout
-from schemas.chain import codecs_of
+from schemas.chain import encoders_of
 from schemas.draw import Codec
 from schemas.manifest import Environment, sha256_json
 from schemas.plan import PlannedSample
@@ -69,7 +69,7 @@ def describe_environment(recipe: Recipe) -> Environment:
     chains = [recipe.shared, *(stream.stages for stream in recipe.streams)]
     codecs: set[Codec] = {"h264"}  # lossless streams are H.264 too
     for chain in chains:
-        codecs |= codecs_of(chain)
+        codecs |= {encoder.codec for encoder in encoders_of(chain)}
     builds: dict[str, str] = {codec: encoder_build(codec) for codec in sorted(codecs)}
     return Environment(libraries=library_versions(), encoders=builds)
 

@@ -3,8 +3,7 @@
 import itertools
 from collections.abc import Iterable, Iterator, Sequence
 
-from schemas.codec_stage import CodecStage
-from schemas.draw import Codec
+from schemas.codec_stage import CodecStage, EncoderSettings
 from schemas.stages import (
     ChoiceStage,
     DenoiseStage,
@@ -41,18 +40,16 @@ def check_chain(name: str, shared: Sequence[Stage], own: Sequence[Stage], scale:
                 raise ValueError(f"stream {name!r}: {problem}")
 
 
-def codecs_of(stages: Iterable[Stage]) -> set[Codec]:
-    """Every codec that stages may use."""
-    found = set[Codec]()
+def encoders_of(stages: Iterable[Stage]) -> Iterator[EncoderSettings]:
+    """Every encoder that stages may use."""
     for stage in stages:
         match stage:
             case CodecStage():
-                found |= {encoder.codec for encoder in stage.encoders}
+                yield from stage.encoders
             case ChoiceStage():
-                found |= codecs_of(itertools.chain(*(branch.stages for branch in stage.branches)))
+                yield from encoders_of(itertools.chain(*(b.stages for b in stage.branches)))
             case ShuffleStage():
-                found |= codecs_of(itertools.chain(*stage.groups))
-    return found
+                yield from encoders_of(itertools.chain(*stage.groups))
 
 
 def _size_problem(letters: str, scale: int) -> str:
@@ -139,15 +136,26 @@ def _certain_ways(stage: Stage) -> Iterable[str]:
     return [""]
 
 
-def _shuffled(stage: ShuffleStage) -> Iterator[str]:
+def _shuffled(stage: ShuffleStage) -> set[str]:
     ways = [_sequences(group) for group in stage.groups]
     # Groups that change nothing that matters may stand anywhere.
     mattering = [number for number, way in enumerate(ways) if way != {""}]
     kept = [number for number in stage.keep_order if number in mattering]
-    for order in itertools.permutations(mattering):
-        if [number for number in order if number in kept] == kept:
-            for parts in itertools.product(*(ways[number] for number in order)):
-                yield _squeeze("".join(parts))
+    # (groups so far, letters so far): far fewer than there are orders.
+    found = {(frozenset[int](), "")}
+    for _ in mattering:
+        found = {
+            (used | {number}, _squeeze(letters + way))
+            for used, letters in found
+            for number in mattering
+            if number not in used and used.issuperset(_before(number, kept))
+            for way in ways[number]
+        }
+    return {letters for _, letters in found}
+
+
+def _before(number: int, kept: list[int]) -> list[int]:
+    return kept[: kept.index(number)] if number in kept else []
 
 
 def _squeeze(letters: str) -> str:

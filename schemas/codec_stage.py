@@ -30,7 +30,13 @@ class ColorSettings(Record):
     wrong_location_probability: Probability = 0
     """of chroma that is put back where it was not taken"""
     scaler: Literal["exact", "fast"] = "exact"
-    """fast: FFmpeg's default conversion, which darkens by a level"""
+    """fast: FFmpeg's default conversion, which darkens by a level and knows no chroma location"""
+
+    @model_validator(mode="after")
+    def _check_location(self) -> Self:
+        if self.scaler == "fast" and self.wrong_location_probability:
+            raise ValueError("the fast scaler knows no chroma location that could be wrong")
+        return self
 
 
 class EncoderSettings(Record):
@@ -155,6 +161,20 @@ class EncoderSettings(Record):
         }
         if without_b_frames and self.b_frames != 0:
             raise ValueError(f"{self.codec}: {sorted(without_b_frames)}: needs b_frames = 0")
+        for preset, most in self.traits.max_b_frames_of_preset.items():
+            if self.presets.get(preset) and max(ends(self.b_frames or 0)) > most:
+                raise ValueError(f"{self.codec}: preset {preset} takes {most} B frames at most")
+        if max(ends(self.refs)) > self.traits.max_refs:
+            raise ValueError(f"{self.codec} takes {self.traits.max_refs} reference frames at most")
+        if (
+            self.codec == "av1"
+            and self.rate[0] == "bitrate"
+            and self.gop_frames is not None
+            and min(ends(self.gop_frames)) == 1
+        ):
+            raise ValueError("av1: a bitrate needs more than one frame a GOP")
+        if self.loss != 0 and any(name.endswith("10le") for name in formats):
+            raise ValueError("loss: FFmpeg's decoder conceals gaps in 8-bit pictures only")
         if self.loss != 0 and "slices" in self.traits.takes and min(ends(self.slices)) < 2:
             raise ValueError(f"{self.codec}: loss leaves one slice of each frame: needs slices > 1")
         return self

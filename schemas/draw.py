@@ -204,7 +204,7 @@ class ColorDraw(Record):
     """How RGB becomes the codec's YUV, and what a reader takes that YUV for.
 
     Both sides agree, unless a recipe asks for a player that gets it wrong; the bitstream is
-    tagged with what the reader believes.
+    tagged with what the reader believes, as far as its format has tags.
     """
 
     written_matrix: Matrix = "bt709"

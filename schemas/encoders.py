@@ -36,6 +36,8 @@ class EncoderTraits:
     """the rate factor is a whole number; tenths otherwise"""
     qscale: tuple[int, int] = (0, 0)
     """constant quantisers, finest to coarsest, in the encoder's own scale"""
+    max_bitrate: int = 1_000_000_000
+    """most bits per second; more is drawn as that"""
     bitrate_step: int = 1
     """bitrates and buffers are multiples of this, bits; the encoder would round others"""
     presets: tuple[str, ...] = ()
@@ -52,6 +54,10 @@ class EncoderTraits:
     """chroma subsampling and depth, FFmpeg's names"""
     max_b_frames: int = 0
     """most consecutive B frames"""
+    max_b_frames_of_preset: Mapping[str, int] = field(default_factory=dict)
+    """presets that take fewer, since they look ahead no further"""
+    max_refs: int = 16
+    """most reference frames"""
     max_gop_frames: int = 600
     """longest distance between key frames"""
     frame_rates: tuple[int, ...] = ()
@@ -164,7 +170,9 @@ ENCODERS: dict[Codec, EncoderTraits] = {
             "main444-10": _ALL_FORMATS,
         },
         pixel_formats=_ALL_FORMATS,
-        max_b_frames=16,
+        max_b_frames=8,
+        max_b_frames_of_preset={"ultrafast": 4},
+        max_refs=8,
         takes=frozenset({"vbv", "refs", "b_pyramid", "weighted_prediction", "scene_cut"}),
         vbv_rate_modes=("crf", "bitrate"),
         default_color=_BT709,
@@ -240,13 +248,13 @@ ENCODERS: dict[Codec, EncoderTraits] = {
     "av1": EncoderTraits(
         encoder="libsvtav1",
         decoder="libdav1d",
-        rate_modes=("crf", "qscale", "bitrate"),
+        rate_modes=("crf", "bitrate"),
         crf=(1, 63),
         whole_crf=True,
-        qscale=(1, 63),
         presets=tuple(str(number) for number in range(13, -1, -1)),
         default_preset="10",
         pixel_formats=("yuv420p", "yuv420p10le"),
+        max_bitrate=100_000_000,
         takes=frozenset({"scene_cut"}),  # it puts no key frames of its own
         default_color=_BT709,
     ),

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, Self
 import yaml
 from pydantic import Field, ValidationError, field_validator, model_validator
 
-from schemas.chain import check_chain
+from schemas.chain import check_chain, encoders_of
 from schemas.manifest import sha256_json
 from schemas.number import Number, Once, Probability, Range, between
 from schemas.record import Record
@@ -135,12 +135,20 @@ class Recipe(Record):
     def _check_chains(self) -> Self:
         for stream in self.streams:
             check_chain(stream.name, self.shared, stream.stages, self.scale)
+            if self.pseudo_video.packing == "intra":
+                _check_intra([*self.shared, *stream.stages])
         return self
 
     @property
     def sha256(self) -> str:
         """Identifies the resolved recipe."""
         return sha256_json(self.model_dump(mode="json"))
+
+
+def _check_intra(chain: list[Stage]) -> None:
+    for encoder in encoders_of(chain):
+        if encoder.codec == "av1" and encoder.rate[0] == "bitrate":
+            raise ValueError("av1 has no bitrate where every frame is coded alone (intra packing)")
 
 
 class RecipeError(ValueError):

@@ -77,6 +77,8 @@ class Frame(Record):
     """I, P or B"""
     key_frame: bool
     """decoding can start here"""
+    damaged: bool
+    """slices of it were lost, so that its quantisers and vectors are not known"""
     qp_mean: float
     """mean quantiser of the frame in the codec's own scale, -1 where it is not known"""
     qp_min: float

@@ -22,6 +22,8 @@ from schemas.number import (
 )
 from schemas.record import Record
 
+_DEFAULT_EFFORT = 4  # of WebP and of AVIF
+
 
 class _Stage(Record):
     """What all stages share."""
@@ -137,7 +139,7 @@ class StillStage(_Stage):
     """1 to 100"""
     subsampling: dict[Literal["420", "444"], Weight] = {"420": 1}
     """weights of the chroma subsamplings; WebP has 4:2:0 only"""
-    effort: Annotated[Number, between(0, 10), Once] = 4
+    effort: Annotated[Number, between(0, 10), Once] = _DEFAULT_EFFORT
     """of WebP (method, up to 6) and AVIF (10 - speed)"""
     truncate: bool = False
     """8 bits are reached by cutting off and wrapping around (APISR's release)"""
@@ -151,6 +153,10 @@ class StillStage(_Stage):
         check_some_weight(self.subsampling)
         if self.codec == "webp":
             check_between(self.effort, 0, 6)
+        if self.codec in ("jpeg", "diffjpeg") and self.effort != _DEFAULT_EFFORT:
+            raise ValueError(f"{self.codec} has no effort")
+        if self.codec == "diffjpeg" and self.truncate:
+            raise ValueError("diffjpeg works on real numbers, there is nothing to truncate")
         return self
 
 

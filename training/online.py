@@ -101,6 +101,10 @@ class OnlineDataset(Dataset[Window]):
         augment: bool = True,
         seed: int = 0,
     ) -> None:
+        if frames < 1 or crop < 1:
+            raise UserError(f"{frames = }, {crop = }: both must be 1 or more")
+        if isinstance(inputs, np.ndarray):
+            raise UserError("inputs is one array: put it into a list, [array]")
         self._recipe = recipe if isinstance(recipe, Recipe) else _read_recipe(Path(recipe))
         self._streams = _stream_numbers(self._recipe, stream)
         self._frames, self._crop, self._augment, self._seed = frames, crop, augment, int(seed)

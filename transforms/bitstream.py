@@ -1,7 +1,7 @@
 """What a bitstream says about itself: container, frame types, quantisers."""
 
 import io
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from fractions import Fraction
 
 import av
@@ -67,7 +67,10 @@ def packet_positions(nut: bytes, packets: Sequence[Packet], fps: int) -> list[in
 
 
 def frame_records(
-    packets: Sequence[Packet], positions: Sequence[int], frames: Sequence[av.VideoFrame]
+    packets: Sequence[Packet],
+    positions: Sequence[int],
+    frames: Sequence[av.VideoFrame],
+    damaged: Container[int] = (),
 ) -> list[Frame]:
     """Join packets (coding order) and decoded frames (presentation order) on their time.
 
@@ -78,7 +81,9 @@ def frame_records(
     coding_index = {packet.pts: index for index, packet in enumerate(packets)}
     in_order = [coding_index[display_index] for display_index in range(len(frames))]
     return [
-        _frame_record(index, times[index], packets[index], positions[index], frame)
+        _frame_record(
+            index, times[index], packets[index], positions[index], frame, damaged=index in damaged
+        )
         for index, frame in zip(in_order, frames, strict=True)
     ]
 
@@ -89,16 +94,21 @@ def _frame_record(
     packet: Packet,
     position: int,
     frame: av.VideoFrame,
+    *,
+    damaged: bool,
 ) -> Frame:
-    qp = quantiser_map(frame)
     unknown = float(UNKNOWN)
+    # Where slices are missing, a decoder exports zeros or quantisers of frames before.
+    qp = None if damaged else quantiser_map(frame)
     frame_qp = frame_quantiser(frame)
-    qp_mean = packet.encoder_qp if frame_qp is None else frame_qp
+    told_qp = unknown if damaged else packet.encoder_qp
+    qp_mean = told_qp if frame_qp is None else frame_qp
     return Frame(
         display_index=packet.pts,
         coding_index=coding_index,
         frame_type=FrameType(PictureType(frame.pict_type).name),
         key_frame=packet.key_frame,
+        damaged=damaged,
         qp_mean=qp_mean if qp is None else float(qp.mean()),
         qp_min=unknown if qp is None else float(qp.min()),
         qp_max=unknown if qp is None else float(qp.max()),

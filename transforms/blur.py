@@ -82,7 +82,7 @@ def convolve(image: np.ndarray, kernel: Kernel) -> np.ndarray:
 def _no_code_by_cpu() -> Iterator[None]:
     """OpenCV without its AVX and FMA variants, whose sums differ in the last bit.
 
-    The switch is the process's, so threads take turns; it turns IPP on and off, too.
+    The switch is the process's, so threads take turns; it turns the thread's IPP on and off, too.
     """
     with _switching:
         was_on, was_ipp = cv2.useOptimized(), cv2.ipp.useIPP()

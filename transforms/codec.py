@@ -68,7 +68,7 @@ class _SafeSizes:
 # Found by trial in child processes (tests/transforms/test_codec_determinism.py). x265 reads and
 # writes beyond its buffers on pictures of a single 64x64 block or a narrow column of them (it
 # aborts at 48x48 and varies from run to run at 64x64), so it gets two blocks each way. H.263
-# codes sides in units of 4.
+# codes sides in units of 4. SVT-AV1's rate control refuses pictures of less than a block of 64.
 _SAFE_SIZES: dict[Codec, _SafeSizes] = {
     "h264": _SafeSizes(least=16),
     "hevc": _SafeSizes(least=96),
@@ -78,7 +78,7 @@ _SAFE_SIZES: dict[Codec, _SafeSizes] = {
     "h263p": _SafeSizes(least=16, multiple=4),
     "vp8": _SafeSizes(least=16),
     "vp9": _SafeSizes(least=16),
-    "av1": _SafeSizes(least=16),
+    "av1": _SafeSizes(least=64),
     "mjpeg": _SafeSizes(least=16),
 }
 
@@ -270,13 +270,10 @@ def encoder_options(draw: CodecDraw, *, tell_settings: bool = False) -> dict[str
         case "vp8" | "vp9":
             return _vpx_options(draw, value)
         case "av1":
-            rate = {} if draw.rate_mode == "bitrate" else {_SVT_RATES[draw.rate_mode]: value}
+            rate = {"crf": value} if draw.rate_mode == "crf" else {}
             return options | rate | {"svtav1-params": _SVT_PINS}
         case _:
             return options | _mpeg_options(draw, value)
-
-
-_SVT_RATES = {"crf": "crf", "qscale": "qp"}
 
 
 def _x264_options(draw: CodecDraw, value: str) -> dict[str, str]:

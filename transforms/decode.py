@@ -40,10 +40,15 @@ def decode_lr(
         CodecError: if the bytes do not decode.
     """
     count = _checked_count(start, count, len(stream.frames))
-    # What a damaged frame shows depends on all that the decoder saw before.
-    packets = _packets_from(stream.frames, member, 0 if stream.lost_slices else start)
-    decoded = decode(packets, stream.codec, skip_until=start)
-    frames = list(itertools.islice(decoded, count))
+    if stream.lost_slices:
+        # What a gap shows depends on all that the decoder saw before, and on memory that it takes
+        # for frames: it gets the same only while none of them is released.
+        packets = _packets_from(stream.frames, member, 0)
+        frames = list(decode(packets, stream.codec))[start : start + count]
+    else:
+        packets = _packets_from(stream.frames, member, start)
+        decoded = decode(packets, stream.codec, skip_until=start)
+        frames = list(itertools.islice(decoded, count))
     return apply_post_steps(yuv_to_rgb(frames, _read_color(stream)), stream.post_steps, start)
 
 
@@ -117,7 +122,11 @@ def decode_quantisers(
     frames = decode_with_side_data(packets, stream.codec)[start : start + count]
     size = lr_size(stream)
     rows, columns, _ = coded_positions(stream, *size)
-    maps = [quantiser_map(frame) for frame in frames]
+    records = stream.frames[start : start + count]
+    maps = [
+        None if record.damaged else quantiser_map(frame)
+        for record, frame in zip(records, frames, strict=True)
+    ]
     unknown = np.full(size, UNKNOWN, np.float32)
     cells = np.ix_(rows // MACROBLOCK, columns // MACROBLOCK)
     return np.stack([unknown if qp is None else qp[cells] for qp in maps])

@@ -36,8 +36,9 @@ def denoise(frames: Sequence[np.ndarray], draw: DenoiseDraw) -> list[np.ndarray]
     planes = np.stack([frame.to_ndarray() for frame in rgb_to_yuv(np.stack(frames), _FORMAT)])
     luma, chroma = draw.strength, draw.strength * _CHROMA_SHARE
     denoised = np.empty_like(planes)
-    denoised[:, :1] = _hqdn3d(planes[:, :1], luma, luma * _TEMPORAL_SHARE)
-    denoised[:, 1:] = _hqdn3d(planes[:, 1:], chroma, chroma * _TEMPORAL_SHARE)
+    for plane, spatial in enumerate((luma, chroma, chroma)):  # one by one, to save memory
+        one = np.s_[:, plane : plane + 1]
+        denoised[one] = _hqdn3d(planes[one], spatial, spatial * _TEMPORAL_SHARE)
     yuv = [av.VideoFrame.from_ndarray(np.ascontiguousarray(p), _FORMAT) for p in denoised]
     return list(yuv_to_rgb(yuv))
 

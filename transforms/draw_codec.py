@@ -20,6 +20,7 @@ from schemas.draw import (
     LostSlice,
     Matrix,
     PadDraw,
+    PixelFormat,
     ResizeDraw,
     ResizeKernel,
     RetimeDraw,
@@ -36,6 +37,7 @@ _OTHER_RANGE: dict[ColorRange, ColorRange] = {"tv": "pc", "pc": "tv"}
 _LOCATIONS: tuple[ChromaLocation, ...] = ("left", "center", "topleft")
 _MACROBLOCK = 16
 _LEAST_BITRATE = 1000
+_MAX_BUFFER = 2_147_483_000  # FFmpeg counts its bits in 32 bits
 
 
 def draw_codec(
@@ -76,7 +78,7 @@ def draw_codec(
         tune=draw_weighted(encoder.tunes, rng),
         profile=draw_weighted(encoder.profiles, rng),
         pixel_format=pixel_format,
-        color=_draw_color(stage.color, encoder.traits.default_color, rng),
+        color=_draw_color(stage.color, encoder.traits.default_color, pixel_format, rng),
         fps=fps,
         height=coded[0],
         width=coded[1],
@@ -167,7 +169,8 @@ def _rate_settings(
     rate_value = _rate_value(encoder, draw_number(number, rng), pixels_per_second)
     cap = 0
     if encoder.max_bits_per_pixel is not None:
-        cap = _whole_kbits(draw_number(encoder.max_bits_per_pixel, rng) * pixels_per_second)
+        bits = draw_number(encoder.max_bits_per_pixel, rng) * pixels_per_second
+        cap = _whole_kbits(min(bits, encoder.traits.max_bitrate))
         # Encoders lower an average above the cap, and widen a buffer below a frame.
         cap = max(cap, int(rate_value)) if mode == "bitrate" else cap
     buffer_seconds = max(draw_number(encoder.buffer_seconds, rng), 1 / fps)
@@ -175,7 +178,7 @@ def _rate_settings(
         "rate_mode": mode,
         "rate_value": rate_value,
         "max_bitrate": cap,
-        "buffer_bits": 1000 * math.ceil(cap * buffer_seconds / 1000),
+        "buffer_bits": min(_MAX_BUFFER, 1000 * math.ceil(cap * buffer_seconds / 1000)),
     }
 
 
@@ -186,7 +189,8 @@ def _rate_value(encoder: EncoderSettings, value: float, pixels_per_second: int) 
         return round(value) if encoder.traits.whole_crf else round(value, 1)
     if mode == "qscale":
         return round(value)
-    return _whole_kbits(value if encoder.bits_per_pixel is None else value * pixels_per_second)
+    bits = value if encoder.bits_per_pixel is None else value * pixels_per_second
+    return _whole_kbits(min(bits, encoder.traits.max_bitrate))
 
 
 def _whole_kbits(bits: float) -> int:
@@ -209,11 +213,16 @@ def _structure(
         "scene_cut": encoder.scene_cut,
         "b_frames": _b_frames(encoder, gop_frames, rng),
         "b_pyramid": encoder.b_pyramid,
-        "refs": round(draw_number(encoder.refs, rng)),
+        "refs": _refs(encoder, gop_frames, rng),
         "weighted_prediction": encoder.weighted_prediction,
         "slices": slices,
         "lost": _lost_slices(encoder, slices, height, num_frames, rng),
     }
+
+
+def _refs(encoder: EncoderSettings, gop_frames: int, rng: np.random.Generator) -> int:
+    refs = round(draw_number(encoder.refs, rng))
+    return refs if gop_frames > 1 else 0  # where every frame is coded alone there are none
 
 
 def _gop_frames(encoder: EncoderSettings, rng: np.random.Generator) -> int:
@@ -241,7 +250,9 @@ def _lost_slices(
     return [LostSlice(packet=int(p), slice=int(s)) for p, s in np.argwhere(is_lost)]
 
 
-def _draw_color(settings: ColorSettings, right: ColorDraw, rng: np.random.Generator) -> ColorDraw:
+def _draw_color(
+    settings: ColorSettings, right: ColorDraw, pixel_format: PixelFormat, rng: np.random.Generator
+) -> ColorDraw:
     """The right conversions, or wrong ones where they are drawn; the reader is wrong, or the
     writer."""
     wrong_matrix, wrong_range, wrong_location = rng.random(3) < [
@@ -250,8 +261,8 @@ def _draw_color(settings: ColorSettings, right: ColorDraw, rng: np.random.Genera
         settings.wrong_location_probability,
     ]
     writer_is_wrong = rng.random(3) < 0.5
-    locations = [place for place in _LOCATIONS if place != right.read_location]
-    location = locations[int(rng.integers(len(locations)))]
+    locations = _other_locations(right.read_location, pixel_format)
+    location = locations[int(rng.integers(len(locations)))] if locations else right.read_location
     update: dict[str, str] = {"scaler": settings.scaler}
     if wrong_matrix:
         update[_side(writer_is_wrong[0]) + "_matrix"] = _OTHER_MATRIX[right.read_matrix]
@@ -260,6 +271,16 @@ def _draw_color(settings: ColorSettings, right: ColorDraw, rng: np.random.Genera
     if wrong_location:
         update[_side(writer_is_wrong[2]) + "_location"] = location
     return ColorDraw.model_validate(right.model_dump() | update)
+
+
+def _other_locations(right: ChromaLocation, pixel_format: PixelFormat) -> list[ChromaLocation]:
+    """Where chroma does not sit. 4:2:2 has it in every row, 4:4:4 in every pixel."""
+    if pixel_format.startswith("yuv444"):
+        return []
+    wrong = [place for place in _LOCATIONS if place != right]
+    if pixel_format.startswith("yuv422"):
+        return ["center"] if right != "center" else ["left"]
+    return wrong
 
 
 def _side(writer_is_wrong: np.bool_) -> str:

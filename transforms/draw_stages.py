@@ -33,7 +33,14 @@ from schemas.stages import (
     StillStage,
 )
 from transforms.draw_codec import draw_codec
-from transforms.draw_values import draw_number, draw_scaling, draw_track, draw_weighted, walk
+from transforms.draw_values import (
+    draw_number,
+    draw_scaling,
+    draw_track,
+    draw_weighted,
+    rounded,
+    walk,
+)
 
 _MIN_SIDE = 16  # pixels; random resizes stop here
 _SINC_SMALL_SIZE = 13  # Real-ESRGAN: smaller kernels get no cutoff below pi / 3
@@ -184,8 +191,10 @@ class ChainDrawer:
         if stage.relative_to == "lr":
             heights, widths = [self._lr_size[0]], [self._lr_size[1]]
         is_nominal = stage.nominal and kernel.startswith("torch_")
-        # The gaussian kernel knows whole divisors only.
-        least = 1 if kernel == "gaussian" else _MIN_SIDE
+        # The gaussian kernel, which may come next, knows whole divisors only.
+        whole = stage.whole_shrink
+        divides = whole and not any(side % whole for side in (*heights, *widths))
+        least = 1 if divides else _MIN_SIDE
         self._heights = _scaled(heights, factors, least, cut_off=is_nominal)
         self._widths = _scaled(widths, factors, least, cut_off=is_nominal)
         return ResizeDraw(
@@ -286,7 +295,7 @@ def _scaled(sides: list[int], factors: list[float], least: int, *, cut_off: bool
 def _read_noise(shot: list[float], rng: np.random.Generator) -> list[float]:
     scatter = _READ_SCATTER * float(rng.standard_normal())
     return [
-        math.exp(_READ_SLOPE * math.log(level) + _READ_OFFSET + scatter) if level else 0.0
+        rounded(math.exp(_READ_SLOPE * math.log(level) + _READ_OFFSET + scatter)) if level else 0.0
         for level in shot
     ]
 

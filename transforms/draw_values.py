@@ -25,12 +25,17 @@ def _draw_from_range(number: Range, rng: np.random.Generator) -> float:
         steps = int((number.max - number.min) / number.step + 1e-9)
         return number.min + number.step * int(rng.integers(steps + 1))
     if number.spread == "log":
-        return math.exp(rng.uniform(math.log(number.min), math.log(number.max)))
+        return rounded(math.exp(rng.uniform(math.log(number.min), math.log(number.max))))
     if number.spread == "square":
         return math.sqrt(rng.uniform(number.min**2, number.max**2))
     if number.spread == "inverse":
         return 1 / rng.uniform(1 / number.max, 1 / number.min)
     return float(rng.uniform(number.min, number.max))
+
+
+def rounded(value: float) -> float:
+    """To ten digits: CPUs disagree on the last ones of an exponential, and records show them."""
+    return float(f"{value:.10g}")
 
 
 def draw_track(

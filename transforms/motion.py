@@ -80,9 +80,10 @@ def _may_be_direct(blocks: np.ndarray, records: Sequence[Frame]) -> np.ndarray:
 
 def _luma(frame: av.VideoFrame) -> np.ndarray:
     # The first plane is luma, or green where frames are stored as RGB.
-    plane = frame.planes[0]
-    rows = np.frombuffer(memoryview(plane), np.uint8).reshape(plane.height, plane.line_size)
-    return rows[:, : plane.width].astype(np.float32)
+    plane, bits = frame.planes[0], frame.format.components[0].bits
+    rows = np.frombuffer(memoryview(plane), np.uint8 if bits == 8 else np.uint16)
+    luma = rows.reshape(plane.height, -1)[:, : plane.width].astype(np.float32)
+    return luma if bits == 8 else luma / np.float32(2 ** (bits - 8))
 
 
 def _candidates(index: int, step: int, records: Sequence[Frame], anchors_only: bool) -> list[int]:

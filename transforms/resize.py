@@ -9,8 +9,6 @@ import scipy.sparse
 
 from schemas.draw import ResizeKernel
 
-cv2.ipp.setUseIPP(False)  # its code paths differ from CPU to CPU, and so do their pixels
-
 _BD_TAPS, _BD_SIGMA, _BD_SCALE, _BD_FIRST = 12, 1.6, 4, -4
 _GAUSSIAN_TAPS = 25
 _OPENCV = {
@@ -52,6 +50,8 @@ def resize(
             whole or without a sigma.
     """
     if kernel in _OPENCV:
+        # Its code differs from CPU to CPU, and so do its pixels; the switch is the thread's.
+        cv2.ipp.setUseIPP(False)
         return cv2.resize(image, (width, height), interpolation=_OPENCV[kernel])
     old_height, old_width, channels = image.shape
     # Sparse products are equal on every CPU; dense ones (BLAS) are not.

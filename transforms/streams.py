@@ -111,10 +111,12 @@ def make_stream(
         coding["coded_width"],
     )
     positions = packet_positions(nut, coded.packets, int(coding["fps"]))
-    records = frame_records(coded.packets, positions, coded.frames)
-    # Only H.264 chooses among several references; its lossless setting has but one.
-    anchors_only = codec is None or codec.codec != "h264"
-    blocks = extract_blocks(coded.frames, records, coding["codec"], anchors_only=anchors_only)
+    records = _records(coded, positions, codec)
+    blocks = extract_blocks(
+        coded.frames, records, coding["codec"], anchors_only=_refers_to_anchors_only(codec)
+    )
+    damaged = [record.display_index for record in records if record.damaged]
+    blocks = blocks[~np.isin(blocks["frame"], damaged)]  # the decoder makes some up for gaps
     rgb = yuv_to_rgb(coded.frames) if codec is None else yuv_to_rgb(coded.frames, codec.color)
     decoded = apply_post_steps(rgb, post_steps)
     if codec is None and not np.array_equal(decoded, lr):
@@ -153,14 +155,26 @@ def transcode(frames: np.ndarray, draw: CodecDraw) -> tuple[np.ndarray, Generati
         CodecError: if the encoder fails, does not take a setting or loses frames.
     """
     coded = _compress(frames, draw)
-    records = frame_records(coded.packets, [0] * len(coded.packets), coded.frames)
-    qps = [record.qp_mean for record in records]
+    records = _records(coded, [0] * len(coded.packets), draw)
+    qps = [record.qp_mean for record in records if not record.damaged]
     generation = Generation(
         **coded.fields,
         frame_types="".join(record.frame_type for record in records),
         qp_mean=float(np.mean(qps)) if min(qps) >= 0 else float(UNKNOWN),
     )
     return yuv_to_rgb(coded.frames, draw.color), generation
+
+
+def _records(coded: _Coded, positions: Sequence[int], draw: CodecDraw | None) -> list[Frame]:
+    damaged = {lost.packet for lost in draw.lost} if draw else set()
+    return frame_records(coded.packets, positions, coded.frames, damaged)
+
+
+def _refers_to_anchors_only(draw: CodecDraw | None) -> bool:
+    """Whether every block refers to the nearest I or P frame, so that there is no choice."""
+    if draw is None or draw.codec != "h264":
+        return True  # the lossless setting has one reference, the MPEG codecs know no more
+    return draw.refs == 1 and not draw.b_pyramid and not draw.weighted_prediction
 
 
 def _store(lr: np.ndarray) -> _Coded:

@@ -46,6 +46,7 @@ from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from typing import Any, NamedTuple
 
+from pipelines.errors import UserError
 from schemas.record import Record
 from schemas.sample import SampleFields, SampleKind
 
@@ -122,7 +123,23 @@ def stream_folders(
     # Streams that ask for one folder keep their names, and so does none that is called like ours.
     folders = {n: folder if len(sharers[folder]) == 1 else n for n, folder in wanted.items()}
     ours = {GT.casefold(), META, RECORDS}
-    return {n: f"{folder}_lq" if folder in ours else folder for n, folder in folders.items()}
+    folders = {n: f"{folder}_lq" if folder in ours else folder for n, folder in folders.items()}
+    _check_distinct(folders)
+    return folders
+
+
+def _check_distinct(folders: Mapping[str, str]) -> None:
+    """Refuse streams that would overwrite each other's frames or metadata."""
+    for place_of in (str, _metadata_name):
+        names = defaultdict[str, list[str]](list)
+        for stream, folder in folders.items():
+            names[place_of(folder)].append(stream)
+        for place, sharers in names.items():
+            if len(sharers) > 1:
+                raise UserError(
+                    f"streams {' and '.join(sharers)} would both be written to {place!r}: export "
+                    "them apart, with --stream and an --output of its own for each"
+                )
 
 
 def _only(names: set[str]) -> str:
@@ -190,12 +207,16 @@ def metadata_files(settings: Settings, sample: SampleFields, folder: str) -> lis
     """The files of metadata that belong to a stream's folder."""
     if settings.layout is TreeName.BASICSR:
         return []
-    name = "0" if folder == "BD" else folder.removeprefix("BD_")
+    name = _metadata_name(folder)
     if settings.layout is TreeName.CAVSR:
         return [Metadata(f"{META}/{name}/{sample.key}.npz", 0, sample.num_frames)]
     starts = range(0, _whole_septuplets(sample) * VIMEO_FRAMES, VIMEO_FRAMES)
     parent = f"{META}/{name}/{_VIMEO_PART}/{sample.key}"
     return [Metadata(f"{parent}/{_septuplet(t)}.npz", t, VIMEO_FRAMES) for t in starts]
+
+
+def _metadata_name(folder: str) -> str:
+    return "0" if folder == "BD" else folder.removeprefix("BD_")
 
 
 def list_lines(settings: Settings, sample: SampleFields) -> dict[str, list[str]]:

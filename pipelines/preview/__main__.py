@@ -106,7 +106,12 @@ def preview(options: argparse.Namespace) -> None:
     else:
         _save(draw_sheet(outcomes[0], subject, about), options.output)
     if not options.no_video:
-        _write_film(options.output.with_suffix(".mp4"), outcomes, subject)
+        _write_film(_film_path(options), outcomes, subject)
+
+
+def _film_path(options: argparse.Namespace) -> Path:
+    path: Path = options.output.with_suffix(".mp4")
+    return path
 
 
 def _save(pen: Pen, path: Path) -> None:
@@ -120,6 +125,11 @@ def _check(options: argparse.Namespace) -> None:
         raise UserError(f"--output is {options.output}: name it .png, as it is written")
     if options.seed < 0:
         raise UserError(f"--seed is {options.seed}, and must be 0 or more")
+    written = [options.output, *([] if options.no_video else [_film_path(options)])]
+    source = Path(options.input).resolve()
+    for path in written:
+        if path.resolve() == source or source in path.resolve().parents:
+            raise UserError(f"{path} would be written into the input: choose another --output")
     if options.frames < 0:
         raise UserError(f"--frames is {options.frames}: ask for one frame or more")
 

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from pipelines.errors import UserError
 from pipelines.export import metadata
 from pipelines.export.__main__ import main
 from pipelines.export.metadata import metadata_npz
@@ -430,6 +431,21 @@ def test_streams_that_ask_for_one_folder_keep_their_names() -> None:
         **{"a": "a", "b": "b", "c": "c", "d": "BD", "e": "e"},
         "meta": "meta_lq",
     }
+
+
+@pytest.mark.parametrize(
+    ("layout", "rates"),
+    [
+        (TreeName.CAVSR, {"meta": {""}, "meta_lq": {""}}),
+        (TreeName.CAVSR, {"25": {""}, "b": {"BD_25"}}),
+        (TreeName.CAVSR_VIMEO, {"0": {""}, "clean": {"BD"}}),
+    ],
+)
+def test_streams_that_would_overwrite_each_other_are_refused(
+    layout: TreeName, rates: dict[str, set[str]]
+) -> None:
+    with pytest.raises(UserError, match="would both be written to"):
+        stream_folders(layout, list(rates), rates)
 
 
 def test_equal_exports_have_equal_bytes_and_a_finished_one_is_left_as_it_is(

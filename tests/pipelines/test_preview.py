@@ -230,7 +230,7 @@ def test_recipes_stand_side_by_side_on_the_same_patch(
 def test_the_film_shows_every_frame_as_often_as_it_says(
     film: str, recipe: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    output = tmp_path / "film.png"
+    output = tmp_path / "seen.png"
     assert main(["--recipe", recipe, film, "--output", str(output), "--frames", "5"]) == 0
     with av.open(str(output.with_suffix(".mp4"))) as container:
         count = sum(1 for _ in container.decode(video=0))
@@ -337,5 +337,21 @@ def test_inputs_that_are_no_media_are_refused_with_a_reason(
         (str(tmp_path / "missing.png"), "does not exist"),
         (str(tmp_path), "no numbered series"),
     ):
-        assert main(["--recipe", recipe, path, "--output", str(tmp_path / "sheet.png")]) == 2
+        output = tmp_path.parent / f"{tmp_path.name}.png"
+        assert main(["--recipe", recipe, path, "--output", str(output)]) == 2
         assert message in capsys.readouterr().err.splitlines()[-1]
+
+
+@pytest.mark.parametrize("output", ["film.png", "clip/x.png"])
+def test_the_input_is_never_overwritten(
+    recipe: str, tmp_path: Path, output: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "clip").mkdir()
+    source = tmp_path / output.split("/")[0] if "/" in output else tmp_path / "film.mp4"
+    if source.suffix:
+        write_video(source, moving_clip(4, 96, 96))
+    before = {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()}
+    arguments = ["--recipe", recipe, str(source), "--output", str(tmp_path / output)]
+    assert main(arguments) == 2
+    assert "would be written into the input" in capsys.readouterr().err
+    assert {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()} == before

@@ -155,3 +155,10 @@ def test_every_stream_is_checked() -> None:
 def test_a_long_shuffle_is_checked_quickly() -> None:
     groups: list[Stages] = [[BLUR], [NOISE], [STILL], [SHARPEN]] * 5
     recipe([], [shuffle(*groups, [RESIZE], [DENOISE]), DOWN])
+
+
+def test_a_shuffle_of_many_different_groups_is_checked_at_all() -> None:
+    groups = [[sometimes(KEEP)], [sometimes(CODEC)]] * 5
+    Recipe.model_validate(
+        {"name": "t", "streams": [{"name": "s", "stages": [shuffle(*groups), DOWN, CODEC]}]}
+    )

@@ -408,6 +408,11 @@ IMPOSSIBLE_ENCODERS = [
     "codec: h264, crf: 20, b_frames: 99",
     "codec: mpeg4, qscale: 0",
     "codec: mpeg4, qscale: 32",
+    "codec: av1, qscale: 30",
+    "codec: av1, bits_per_pixel: 0.1, gop_frames: [1, 12]",
+    "codec: hevc, crf: 20, refs: 9",
+    "codec: hevc, crf: 20, b_frames: 5, presets: {ultrafast: 1}",
+    "codec: h264, crf: 20, slices: 4, loss: 0.1, pixel_formats: {yuv420p10le: 1}",
 ]
 
 

@@ -15,7 +15,7 @@ from tests.transforms.coding import coloured_waves, draw_for, mean_shift
 from tests.transforms.test_degrade import Made, psnr
 from tests.transforms.test_degrade import make as make_sample
 from transforms.decode import decode_lr, decode_quantisers
-from transforms.motion import dense_flow
+from transforms.motion import dense_flow, read_blocks
 
 STEP = (1, 2)  # rows, columns a frame
 DOWN = {"op": "downscale"}
@@ -234,6 +234,75 @@ def test_lost_slices_are_concealed_the_same_way_every_time() -> None:
     assert first.sample.streams[0].lost_slices > 0
     assert psnr(first.lr(0), first.hr) < psnr(whole.lr(0), whole.hr) - 1
     assert len(first.sample.streams[0].frames) == 8
+
+
+@pytest.mark.parametrize(
+    ("name", "settings"),
+    [
+        ("h264", {"crf": 20, "slices": 4, "b_frames": 3}),
+        ("h264", {"crf": 20, "slices": 4, "b_frames": 3, "pixel_formats": {"yuv444p": 1}}),
+        ("h264", {"crf": 20, "slices": 4, "b_frames": 3, "pixel_formats": {"yuv422p": 1}}),
+        ("mpeg2video", {"qscale": 4, "b_frames": 2}),
+    ],
+)
+def test_any_window_of_a_damaged_stream_is_what_was_hashed(
+    name: str, settings: dict[str, Any]
+) -> None:
+    made = sample_of(codec(name, **settings, loss=0.3, gop_frames=5))
+    stream, member = made.sample.streams[0], made.members["lr0.nut"]
+    whole = made.lr(0)
+    assert hashlib.sha256(whole.tobytes()).hexdigest() == stream.decoded_sha256
+    for start in range(8):
+        assert np.array_equal(decode_lr(stream, member, start, 1)[0], whole[start])
+
+
+def test_what_was_lost_is_not_known() -> None:
+    made = sample_of(codec(crf=20, slices=4, loss=0.3, gop_frames=30, b_frames=0))
+    stream = made.sample.streams[0]
+    damaged = [frame.display_index for frame in stream.frames if frame.damaged]
+    assert damaged and len(damaged) < 8
+    maps = decode_quantisers(stream, made.members["lr0.nut"])
+    blocks = read_blocks(made.members["mv0.npy"])
+    for frame in stream.frames:
+        told = (frame.qp_mean, frame.qp_min, frame.qp_max)
+        assert (told == (-1, -1, -1)) == frame.damaged
+        assert (maps[frame.display_index] == -1).all() == frame.damaged
+        if frame.damaged:
+            assert frame.display_index not in blocks["frame"]
+
+
+def test_the_clean_profile_refers_to_the_nearest_anchor_only() -> None:
+    # A clip that stands still under noise, where matching blocks would find any frame as good.
+    rng = np.random.default_rng(0)
+    hr = np.clip(texture(96, 96) + rng.normal(0, 12, (12, 96, 96, 3)), 0, 255).astype(np.uint8)
+    clean: dict[str, Any] = {
+        "refs": 1,
+        "b_pyramid": False,
+        "weighted_prediction": False,
+        "b_frames": 2,
+    }
+    made = sample_of(codec(crf=25, **clean), hr=hr)
+    letters = types(made.sample.streams[0].frames)
+    anchors = [t for t, letter in enumerate(letters) if letter != "B"]
+    blocks = read_blocks(made.members["mv0.npy"])
+    assert len(blocks) > 100 and "B" in letters
+    for block in blocks:
+        frame, distance = int(block["frame"]), int(block["ref_distance"])
+        past = [t for t in anchors if t < frame]
+        future = [t for t in anchors if t > frame]
+        assert frame + distance == (past[-1] if distance < 0 else future[0])
+
+
+def test_ten_bit_streams_have_the_vectors_of_eight_bits() -> None:
+    flows = []
+    for pixel_format in ("yuv420p", "yuv420p10le"):
+        draw = draw_for("h264", rate_value=18, b_frames=3, pixel_format=pixel_format)
+        made = make(moving_clip(10, 96, 96, STEP), draw)
+        flow = dense_flow(made.blocks, made.stream, 96, 96, 2, 6)
+        known = flow.valid & 1 == 1
+        expected = np.array([-STEP[1], -STEP[0]])
+        flows.append(np.abs(flow.previous[known] - expected).mean())
+    assert flows[1] < flows[0] + 0.1
 
 
 def test_a_step_that_mixes_frames_cannot_follow_the_stored_codec() -> None:

@@ -1,3 +1,4 @@
+from concurrent.futures import ThreadPoolExecutor
 from typing import get_args
 
 import cv2
@@ -12,6 +13,7 @@ from PIL import Image
 
 from schemas.draw import ResizeKernel
 from tests.pictures import texture
+from transforms.pixels import to_float
 from transforms.resize import resize, resize_uint8
 
 WHOLE_FACTORS: list[ResizeKernel] = ["bd", "gaussian"]
@@ -368,3 +370,12 @@ def test_any_picture_is_resized_alike_every_time(
     assert np.isfinite(resized).all() and np.abs(resized).max() < 3
     assert np.array_equal(resized, resize(image, *new, kernel))
     assert np.array_equal(image, before)
+
+
+@pytest.mark.parametrize("kernel", ["area", "bilinear", "bicubic"])
+def test_other_threads_make_the_same_pixels(kernel: ResizeKernel) -> None:
+    # OpenCV's switch that makes them differ is each thread's own.
+    image = to_float(texture(90, 131))
+    with ThreadPoolExecutor(1) as pool:
+        there = pool.submit(resize, image, 57, 77, kernel).result()
+    assert np.array_equal(there, resize(image, 57, 77, kernel))
