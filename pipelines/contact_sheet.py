@@ -267,7 +267,7 @@ def _rate(stream: Stream) -> str:
 
 
 def _coding(stream: Stream) -> str:
-    size = f"{stream.coded_width} x {stream.coded_height}"
+    size = f"coded {stream.coded_width} x {stream.coded_height}"
     if stream.rate_mode == "lossless":
         return f"{size}, stored as {stream.codec}"
     preset = f", {stream.preset}" if stream.preset else ""

@@ -109,7 +109,9 @@ class EncoderSettings(Record):
             raise ValueError("give exactly one of crf, qscale, bits_per_pixel and bits_per_second")
         mode, number = self.rate
         if mode not in self.traits.rate_modes:
-            raise ValueError(f"{self.codec} has no {mode}, only {self.traits.rate_modes}")
+            raise ValueError(
+                f"{self.codec} has no {mode}, only {', '.join(self.traits.rate_modes)}"
+            )
         limits = {"crf": self.traits.crf, "qscale": self.traits.qscale}
         if mode in limits:
             check_between(number, *limits[mode])

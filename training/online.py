@@ -200,7 +200,10 @@ class OnlineDataset(Dataset[Window]):
         length = _length(self._recipe, source)
         if length < self._frames:
             what = "patches" if _kind(self._recipe, source) is SampleKind.PSEUDO_VIDEO else "frames"
-            raise UserError(f"{length} {what} go together, too few for frames = {self._frames}")
+            raise UserError(
+                f"the recipe makes clips of {length} {what} of it: too few for frames = "
+                f"{self._frames}"
+            )
 
 
 def _read_recipe(path: Path) -> Recipe:

@@ -354,7 +354,7 @@ def test_all_that_cannot_be_used_is_named_at_once(tmp_path: Path) -> None:
     assert message.startswith("5 inputs cannot be used")
     for part in (
         "small 夜.png: 210x60 is too small for patches of 64x64",
-        "narrow.png: 2 patches go together, too few for frames = 4",
+        "narrow.png: the recipe makes clips of 2 patches of it: too few for frames = 4",
         "text.png: cannot be read (unreadable",
         "none.png: cannot be read (",
         "array 5: uint8 of shape (150, 210), expected",
@@ -368,7 +368,7 @@ def test_clips_that_cannot_be_used_are_refused(tmp_path: Path) -> None:
     frames = [save(tmp_path / f"{side}.png", texture(side, 90)) for side in (80, 82)]
     assert "frames of 2 sizes" in refusal(lambda: dataset([frames]))
     assert "frames of 0 sizes" in refusal(lambda: dataset([[]]))
-    assert "3 frames go together, too few" in refusal(lambda: dataset(clips(1, frames=3)))
+    assert "clips of 3 frames of it: too few" in refusal(lambda: dataset(clips(1, frames=3)))
     assert "uint8 of (H, W, 3)" in refusal(lambda: dataset([clips(1)[0].astype(np.float32)]))
 
 
@@ -377,7 +377,7 @@ def test_requests_that_cannot_be_met_are_refused(tmp_path: Path) -> None:
     assert "there is no picture in" in refusal(lambda: dataset(tmp_path))
     assert "make a dataset of each" in refusal(lambda: dataset([*pictures(1), *clips(1)]))
     assert "too small for crop = 33" in refusal(lambda: dataset(pictures(), crop=33))
-    assert "5 patches go together, too few" in refusal(lambda: dataset(pictures(), frames=6))
+    assert "clips of 5 patches of it: too few" in refusal(lambda: dataset(pictures(), frames=6))
     no_file = tmp_path / "vcisr"
     assert "give that of a recipe" in refusal(lambda: OnlineDataset(pictures(), no_file))
     bad = tmp_path / "bad.toml"
