@@ -4,14 +4,17 @@ import importlib.metadata
 from pathlib import Path
 
 import av
+from PIL import features
 
+from pipelines.errors import UserError
 from pipelines.layout import Layout
-from schemas.chain import encoders_of
+from schemas.chain import encoders_of, flat
 from schemas.draw import Codec
 from schemas.manifest import Environment, sha256_json
 from schemas.plan import PlannedSample
 from schemas.recipe import Recipe
 from schemas.record import SCHEMA_VERSION, Record
+from schemas.stages import StillStage
 from transforms.settings import encoder_build
 
 # What decides bytes: codecs, resampling, blur, noise, WebP, Parquet.
@@ -59,6 +62,21 @@ def library_versions() -> dict[str, str]:
         if name in ("libavcodec", "libavfilter", "libavformat", "libswscale")
     }
     return {**packages, **ffmpeg}
+
+
+def check_recipe(recipe: Recipe) -> None:
+    """Refuse a recipe that this machine's libraries cannot carry out.
+
+    Raises:
+        UserError: if they lack a still codec.
+    """
+    chains = [recipe.shared, *(stream.stages for stream in recipe.streams)]
+    stills = {s.codec for chain in chains for s in flat(chain) if isinstance(s, StillStage)}
+    if "avif" in stills and not features.check("avif"):
+        raise UserError(
+            f"recipe {recipe.name!r} uses AVIF, which this build of Pillow lacks: install the "
+            "wheel from PyPI (pip install --force-reinstall pillow), or take the stage out"
+        )
 
 
 def describe_environment(recipe: Recipe) -> Environment:

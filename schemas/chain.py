@@ -42,14 +42,21 @@ def check_chain(name: str, shared: Sequence[Stage], own: Sequence[Stage], scale:
 
 def encoders_of(stages: Iterable[Stage]) -> Iterator[EncoderSettings]:
     """Every encoder that stages may use."""
+    for stage in flat(stages):
+        if isinstance(stage, CodecStage):
+            yield from stage.encoders
+
+
+def flat(stages: Iterable[Stage]) -> Iterator[Stage]:
+    """Every stage that may be drawn, those inside shuffles and choices included."""
     for stage in stages:
         match stage:
-            case CodecStage():
-                yield from stage.encoders
             case ChoiceStage():
-                yield from encoders_of(itertools.chain(*(b.stages for b in stage.branches)))
+                yield from flat(itertools.chain(*(branch.stages for branch in stage.branches)))
             case ShuffleStage():
-                yield from encoders_of(itertools.chain(*stage.groups))
+                yield from flat(itertools.chain(*stage.groups))
+            case _:
+                yield stage
 
 
 def _size_problem(letters: str, scale: int) -> str:

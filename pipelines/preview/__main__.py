@@ -14,6 +14,7 @@ from pathlib import Path
 
 from pipelines.drawing import Pen
 from pipelines.errors import UserError
+from pipelines.job import check_recipe
 from pipelines.preview.comparison import draw_comparison
 from pipelines.preview.film import Panel, timing, write_film
 from pipelines.preview.outcome import Outcome, outcome_of
@@ -93,6 +94,8 @@ def preview(options: argparse.Namespace) -> None:
     """
     _check(options)
     recipes = [load_recipe(name) for name in dict.fromkeys([options.recipe, *options.compare])]
+    for recipe in recipes:
+        check_recipe(recipe)
     _say(f"reading {options.input}")
     subject = find_subject(options.input, recipes[0], options.seed, options.sample, options.frames)
     outcomes = []

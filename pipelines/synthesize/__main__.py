@@ -16,7 +16,7 @@ import apache_beam as beam
 from pipelines.corpus import Entry, SourceRule, discover, read_source_list
 from pipelines.demo import demo_inputs, demo_rules
 from pipelines.errors import UserError
-from pipelines.job import Job, describe_environment
+from pipelines.job import Job, check_recipe, describe_environment
 from pipelines.options import Options, parse_options
 from pipelines.pool import Done, shared_pool
 from pipelines.probing import batches, commit_plan, write_locations
@@ -69,6 +69,7 @@ def synthesize(options: Options) -> None:
         UserError: if the user's mistake shows; nothing was made then.
     """
     recipe = load_recipe(options.recipe)
+    check_recipe(recipe)
     output = os.path.abspath(options.output)
     _check_apart(output, options.inputs)
     entries = discover(options.inputs or demo_inputs())

@@ -4,6 +4,7 @@ from pathlib import Path
 import pytest
 
 from pipelines.errors import UserError
+from pipelines.job import check_recipe
 from pipelines.recipe_files import load_recipe, shipped_recipes
 
 TOML = """
@@ -104,3 +105,13 @@ def test_bytes_that_are_no_text_are_refused_by_the_name_of_the_file(tmp_path: Pa
     file = tmp_path / "latin1.toml"
     file.write_bytes('source = "Größe"'.encode("latin-1"))
     assert "utf-8" in refusal(str(file))
+
+
+def test_a_recipe_that_needs_what_this_pillow_lacks_is_refused_before_work(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    check_recipe(load_recipe("apisr"))
+    monkeypatch.setattr("pipelines.job.features.check", lambda name: False)
+    check_recipe(load_recipe("vcisr"))
+    with pytest.raises(UserError, match="'apisr' uses AVIF, which this build of Pillow lacks"):
+        check_recipe(load_recipe("apisr"))
