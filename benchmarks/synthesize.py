@@ -102,6 +102,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         folder = Path(name)
         bench = _Bench(folder, options.input or _demo_corpus(folder / "inputs"), options.recipe)
         bench.prepare_raw()
+        if len(bench.samples) < 2:  # every process needs one
+            print("the input gives fewer than 2 samples: give more with --input", file=sys.stderr)
+            return 2
         rounds = [bench.measure_round(number) for number in range(options.rounds)]
         _print_comparison(rounds)
         _print_stages(bench.profile(), len(bench.samples))
