@@ -8,7 +8,6 @@ from PIL import features
 
 from pipelines.errors import UserError
 from pipelines.layout import Layout
-from schemas.chain import encoders_of, flat
 from schemas.draw import Codec
 from schemas.manifest import Environment, sha256_json
 from schemas.plan import PlannedSample
@@ -70,8 +69,7 @@ def check_recipe(recipe: Recipe) -> None:
     Raises:
         UserError: if they lack a still codec.
     """
-    chains = [recipe.shared, *(stream.stages for stream in recipe.streams)]
-    stills = {s.codec for chain in chains for s in flat(chain) if isinstance(s, StillStage)}
+    stills = {stage.codec for stage in recipe.stages if isinstance(stage, StillStage)}
     if "avif" in stills and not features.check("avif"):
         raise UserError(
             f"recipe {recipe.name!r} uses AVIF, which this build of Pillow lacks: install the "
@@ -84,10 +82,8 @@ def describe_environment(recipe: Recipe) -> Environment:
 
     Encodes, so call it in a worker process.
     """
-    chains = [recipe.shared, *(stream.stages for stream in recipe.streams)]
-    codecs: set[Codec] = {"h264"}  # lossless streams are H.264 too
-    for chain in chains:
-        codecs |= {encoder.codec for encoder in encoders_of(chain)}
+    # Lossless streams are H.264 too.
+    codecs: set[Codec] = {"h264", *(encoder.codec for encoder in recipe.encoders)}
     builds: dict[str, str] = {codec: encoder_build(codec) for codec in sorted(codecs)}
     return Environment(libraries=library_versions(), encoders=builds)
 

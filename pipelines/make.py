@@ -14,7 +14,7 @@ from schemas.record import Outcome, Status
 from schemas.sample import SampleKind
 from schemas.source import Source
 from transforms.codec import CodecError
-from transforms.cut import USM, Pictures, cut_frames, pre_downscale
+from transforms.cut import Pictures, pre_downscale, scene_frames
 from transforms.degrade import MadeSample, make_sample
 from transforms.draw import draw_scene, draw_stream
 from transforms.pixels import luma_std
@@ -71,14 +71,12 @@ def read_pictures(task: MakeTask) -> Pictures:
 def _make_one(task: MakeTask, row: PlannedSample, pictures: Pictures) -> MadeSample | Outcome:
     recipe, seed = task.recipe, task.seed
     scene = draw_scene(recipe, seed, row, sizes_of(pictures))
-    plain = cut_frames(scene, pictures)
+    plain, hr, degraded = scene_frames(scene, pictures)
     # A fade begins or ends flat; a flat scene is flat in the middle, too.
     std = max(luma_std(plain[t]) for t in (0, len(plain) // 2, len(plain) - 1))
     if row.kind is not SampleKind.PSEUDO_VIDEO and std < recipe.hr.min_std:
         detail = f"luma std {std:.2f} is below min_std {recipe.hr.min_std:g}"
         return _left_out(Status.FILTERED, "read", "flat", detail)
-    hr = plain if recipe.hr.sharpen == "off" else cut_frames(scene, pictures, USM)
-    degraded = hr if recipe.hr.sharpen == "target_and_input" else plain
     streams = [draw_stream(recipe, seed, row, scene, k) for k in range(len(recipe.streams))]
     fps = task.sources[row.spans[0].source_id].fps
     try:

@@ -3,7 +3,7 @@
 import itertools
 from collections.abc import Iterable, Iterator, Sequence
 
-from schemas.codec_stage import CodecStage, EncoderSettings
+from schemas.codec_stage import CodecStage
 from schemas.stages import (
     ChoiceStage,
     DenoiseStage,
@@ -38,13 +38,6 @@ def check_chain(name: str, shared: Sequence[Stage], own: Sequence[Stage], scale:
         for letters in sorted(_sequences(own)):
             if problem := _size_problem(before + letters, scale) or _stored_problem(letters):
                 raise ValueError(f"stream {name!r}: {problem}")
-
-
-def encoders_of(stages: Iterable[Stage]) -> Iterator[EncoderSettings]:
-    """Every encoder that stages may use."""
-    for stage in flat(stages):
-        if isinstance(stage, CodecStage):
-            yield from stage.encoders
 
 
 def flat(stages: Iterable[Stage]) -> Iterator[Stage]:

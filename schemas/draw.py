@@ -322,6 +322,10 @@ class View(Record):
 class SceneDraw(Record):
     """What all streams of a sample share. Seeded by (dataset seed, source, clip)."""
 
+    pre_downscale: float = 1
+    """sources are shrunk by this first, antialiased bicubic"""
+    sharpen: Literal["off", "target", "target_and_input"] = "off"
+    """unsharp masking of the stored HR, or also of what is degraded"""
     height: int
     """rows of the HR patch"""
     width: int

@@ -7,7 +7,8 @@ from typing import Annotated, Any, Literal, Self
 import yaml
 from pydantic import Field, ValidationError, field_validator, model_validator
 
-from schemas.chain import check_chain, encoders_of
+from schemas.chain import check_chain, flat
+from schemas.codec_stage import CodecStage, EncoderSettings
 from schemas.manifest import sha256_json
 from schemas.number import Number, Once, Probability, Range, between
 from schemas.record import Record
@@ -135,20 +136,27 @@ class Recipe(Record):
     def _check_chains(self) -> Self:
         for stream in self.streams:
             check_chain(stream.name, self.shared, stream.stages, self.scale)
-            if self.pseudo_video.packing == "intra":
-                _check_intra([*self.shared, *stream.stages])
+        no_intra = any(e.codec == "av1" and e.rate[0] == "bitrate" for e in self.encoders)
+        if self.pseudo_video.packing == "intra" and no_intra:
+            raise ValueError("av1 has no bitrate where every frame is coded alone (intra packing)")
         return self
+
+    @property
+    def stages(self) -> list[Stage]:
+        """Every stage that may be drawn, those inside shuffles and choices included."""
+        chains = [self.shared, *(stream.stages for stream in self.streams)]
+        return [stage for chain in chains for stage in flat(chain)]
+
+    @property
+    def encoders(self) -> list[EncoderSettings]:
+        """Every encoder that may be drawn."""
+        codecs = [stage for stage in self.stages if isinstance(stage, CodecStage)]
+        return [encoder for stage in codecs for encoder in stage.encoders]
 
     @property
     def sha256(self) -> str:
         """Identifies the resolved recipe."""
         return sha256_json(self.model_dump(mode="json"))
-
-
-def _check_intra(chain: list[Stage]) -> None:
-    for encoder in encoders_of(chain):
-        if encoder.codec == "av1" and encoder.rate[0] == "bitrate":
-            raise ValueError("av1 has no bitrate where every frame is coded alone (intra packing)")
 
 
 class RecipeError(ValueError):

@@ -36,7 +36,7 @@ from training.config import UserError
 from training.inputs import Input, Source, name_of, open_source, without_folders
 from training.samples import Cut
 from transforms.codec import CodecError
-from transforms.cut import USM, Pictures, cut_frames, pre_downscale
+from transforms.cut import Pictures, pre_downscale, scene_frames
 from transforms.degrade import make_streams
 from transforms.draw import draw_scene, draw_stream, generator, hr_size, patch_size
 from transforms.motion import Flow, dense_flow, lr_size
@@ -321,9 +321,7 @@ def _read(recipe: Recipe, source: Source, scene: SceneDraw) -> dict[tuple[str, i
 def _make(recipe: Recipe, drawn: OnlineDraw, pictures: Pictures, key: str) -> Window:
     """Degrade as drawn, and cut the window out."""
     scene, cut = drawn.scene, drawn.cut
-    plain = cut_frames(scene, pictures)
-    hr = plain if recipe.hr.sharpen == "off" else cut_frames(scene, pictures, USM)
-    degraded = hr if recipe.hr.sharpen == "target_and_input" else plain
+    _, hr, degraded = scene_frames(scene, pictures)
     # One of the recipe's streams, and none of the others.
     alone = recipe.model_copy(update={"streams": [recipe.streams[cut.stream]]})
     (made,) = make_streams(alone, scene, [drawn.stream], degraded)

@@ -1,6 +1,7 @@
 """From pictures to the frames of a scene: rectangles cut out, or what a virtual camera sees."""
 
 from collections.abc import Mapping
+from typing import NamedTuple
 
 import numpy as np
 
@@ -23,6 +24,24 @@ def pre_downscale(picture: np.ndarray, recipe: Recipe) -> np.ndarray:
     """Shrink a picture, (H, W, 3) uint8, as the recipe asks."""
     size = hr_size(recipe, picture.shape[0], picture.shape[1])
     return picture if size == picture.shape[:2] else resize_uint8(picture, *size)
+
+
+class SceneFrames(NamedTuple):
+    """The frames of a scene, (T, H, W, 3) uint8 each."""
+
+    plain: np.ndarray
+    """as the sources have them"""
+    hr: np.ndarray
+    """what is stored"""
+    degraded: np.ndarray
+    """what the chain starts from"""
+
+
+def scene_frames(scene: SceneDraw, pictures: Pictures) -> SceneFrames:
+    """Cut out the frames of a scene, sharpened where its draw says so."""
+    plain = cut_frames(scene, pictures)
+    hr = plain if scene.sharpen == "off" else cut_frames(scene, pictures, USM)
+    return SceneFrames(plain, hr, hr if scene.sharpen == "target_and_input" else plain)
 
 
 def cut_frames(scene: SceneDraw, pictures: Pictures, mask: SharpenDraw | None = None) -> np.ndarray:

@@ -84,7 +84,15 @@ def draw_scene(
     rng = generator("scene", seed, identity(planned), planned.clip)
     chain = _drawer(recipe, planned.kind, len(origins), (height, width))
     stages = chain.draw(recipe.shared, rng)
-    return SceneDraw(height=height, width=width, origins=origins, views=views, stages=stages)
+    return SceneDraw(
+        pre_downscale=recipe.hr.pre_downscale,
+        sharpen=recipe.hr.sharpen,
+        height=height,
+        width=width,
+        origins=origins,
+        views=views,
+        stages=stages,
+    )
 
 
 def identity(planned: PlannedSample) -> str:

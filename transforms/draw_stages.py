@@ -285,9 +285,9 @@ def _scaled(sides: list[int], factors: list[float], least: int, *, cut_off: bool
         sides = sides * len(factors)
     elif len(factors) == 1:
         factors = factors * len(sides)
-    rounded = math.floor if cut_off else round
+    to_whole = math.floor if cut_off else round
     return [
-        max(min(side, least), rounded(side * factor))
+        max(min(side, least), to_whole(side * factor))
         for side, factor in zip(sides, factors, strict=True)
     ]
 
