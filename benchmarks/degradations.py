@@ -35,16 +35,10 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from benchmarks.anchors import (
-    MmagicChain,
-    Stopwatch,
-    VcisrChain,
-    blur_batch,
-    cpu_seconds,
-    poisson_noise,
-)
+from benchmarks.anchors.realbasicvsr import MmagicChain
+from benchmarks.anchors.vcisr import VcisrChain, blur_batch, poisson_noise
+from benchmarks.stopwatch import Stopwatch, cpu_seconds
 from pipelines.demo import demo_inputs
-from pipelines.recipe_files import load_recipe, shipped_recipes
 from schemas.draw import (
     BlurDraw,
     Codec,
@@ -58,6 +52,7 @@ from schemas.draw import (
 from schemas.encoders import ENCODERS
 from schemas.plan import PlannedSample, Span
 from schemas.recipe import Recipe
+from schemas.recipe_files import load_recipe, shipped_recipes
 from schemas.sample import SampleKind
 from transforms.blur import blur_kernel, kernel_at
 from transforms.codec import coded_size, decode, encode, pad_to

@@ -42,12 +42,12 @@ from pipelines.finish import finish_dataset
 from pipelines.job import Job, describe_environment
 from pipelines.layout import Layout
 from pipelines.pool import Done, Result, Task, WorkerDied, WorkerPool, shared_pool
-from pipelines.recipe_files import load_recipe
 from pipelines.shards import write_shard
 from pipelines.synthesize.__main__ import main as synthesize
 from schemas.draw import CodecDraw, SceneDraw, StreamDraw
 from schemas.manifest import read_manifest
 from schemas.plan import PlannedSample
+from schemas.recipe_files import load_recipe
 from schemas.sample import HR_MEMBER, JSON_MEMBER, Sample
 from schemas.shard import iter_samples
 from schemas.tables import read_table

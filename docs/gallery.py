@@ -14,7 +14,7 @@ from pipelines.preview.comparison import draw_comparison
 from pipelines.preview.outcome import outcome_of
 from pipelines.preview.sheet import draw_sheet
 from pipelines.preview.subject import Subject, describe, find_subject
-from pipelines.recipe_files import load_recipe, shipped_recipes
+from schemas.recipe_files import load_recipe, shipped_recipes
 
 FOLDER = Path(__file__).with_name("gallery")
 

@@ -10,7 +10,7 @@ from apache_beam.runners.runner import create_runner
 
 from pipelines.errors import UserError
 from pipelines.pool import available_cores
-from pipelines.recipe_files import shipped_recipes
+from schemas.recipe_files import shipped_recipes
 
 DEFAULT_RECIPE = "cavsr"
 DEMO_OUTPUT = "build/demo/dataset"

@@ -9,6 +9,7 @@ from schemas.plan import PlannedSample
 from schemas.sample import SampleKind
 from schemas.source import Source
 from schemas.tables import read_table
+from schemas.wording import counted
 
 _BYTES_PER_MIB = 2**20
 _HR_BYTES_PER_CORE_SECOND = 0.7 * _BYTES_PER_MIB
@@ -18,36 +19,38 @@ _HR_BYTES_PER_CORE_SECOND = 0.7 * _BYTES_PER_MIB
 def describe_plan(job: Job, plan: Sequence[PlannedSample]) -> str:
     """What will be made: samples, shards, size and time."""
     kinds = Counter(row.kind for row in plan)
+    num_shards = len({row.shard for row in plan})
     splits = Counter(row.split for row in plan)
     size = sum(row.estimated_bytes for row in plan)
+    workers = counted(job.num_workers, "worker")
     seconds = size / _HR_BYTES_PER_CORE_SECOND / job.num_workers
     sources = Counter(row.reason for row in read_table(str(job.layout.sources), Source))
     usable = sources.pop("", 0)
     left_out = "".join(f", {count} {reason}" for reason, count in sorted(sources.items()))
     lines = [
-        f"Plan: {len(plan)} samples ({', '.join(_counted(kinds))}) x "
-        f"{len(job.recipe.streams)} LR streams, in {len({row.shard for row in plan})} shards",
+        f"Plan: {counted(len(plan), 'sample')} ({', '.join(_by_kind(kinds))}) x "
+        f"{counted(len(job.recipe.streams), 'LR stream')}, in {counted(num_shards, 'shard')}",
         f"  sources   {usable} usable{left_out}",
         f"  splits    {', '.join(f'{name} {count}' for name, count in sorted(splits.items()))}",
         f"  size      about {size / _BYTES_PER_MIB:.0f} MiB (estimate)",
-        f"  time      about {_duration(seconds)} with {job.num_workers} workers (estimate)",
+        f"  time      about {_duration(seconds)} with {workers} (estimate)",
         f"  output    {job.output}",
     ]
     return "\n".join(lines) + "\n"
 
 
-def _counted(kinds: Counter[SampleKind]) -> list[str]:
+def _by_kind(kinds: Counter[SampleKind]) -> list[str]:
     names = {
-        SampleKind.CLIP: "clips",
-        SampleKind.PSEUDO_VIDEO: "pseudo-videos",
-        SampleKind.CAMERA: "camera clips",
+        SampleKind.CLIP: "clip",
+        SampleKind.PSEUDO_VIDEO: "pseudo-video",
+        SampleKind.CAMERA: "camera clip",
     }
-    return [f"{kinds[kind]} {name}" for kind, name in names.items() if kinds[kind]]
+    return [counted(kinds[kind], name) for kind, name in names.items() if kinds[kind]]
 
 
 def _duration(seconds: float) -> str:
     if seconds < 120:
-        return f"{seconds:.0f} seconds"
+        return counted(round(seconds), "second")
     return f"{seconds / 60:.0f} minutes" if seconds < 7200 else f"{seconds / 3600:.1f} hours"
 
 
@@ -58,7 +61,7 @@ def describe_result(job: Job, seconds: float) -> str:
     size = sum(shard.files[0].size for shard in manifest.shards)
     failures = [f"{count} {reason}" for reason, count in manifest.failures.items()]
     lines = [
-        f"Done: {num_samples} samples in {len(manifest.shards)} shards, "
+        f"Done: {counted(num_samples, 'sample')} in {counted(len(manifest.shards), 'shard')}, "
         f"{size / _BYTES_PER_MIB:.1f} MiB, {seconds:.1f} s ({num_samples / seconds:.2f} samples/s)",
         f"  splits    {', '.join(f'{name} {count}' for name, count in manifest.splits.items())}",
         f"  left out  {', '.join(failures) or 'nothing'}",

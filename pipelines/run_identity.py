@@ -14,6 +14,7 @@ from pipelines.job import Job
 from pipelines.layout import Layout, publish_bytes
 from schemas.manifest import Environment, sha256_json
 from schemas.record import SCHEMA_VERSION, Record, SchemaVersionError, check_schema_version
+from schemas.wording import counted
 
 
 class RunIdentity(Record):
@@ -108,8 +109,8 @@ def _read(file: Path) -> RunIdentity:
         return RunIdentity.model_validate_json(text)
     except ValidationError as error:
         raise UserError(
-            f"{file} is not readable ({error.error_count()} problems): another release wrote it; "
-            "choose another --output, or delete the folder"
+            f"{file} is not readable ({counted(error.error_count(), 'problem')}): another release "
+            "wrote it; choose another --output, or delete the folder"
         ) from error
 
 

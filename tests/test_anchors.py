@@ -7,19 +7,18 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks.anchors import (
+from benchmarks.anchors.realbasicvsr import MmagicChain
+from benchmarks.anchors.vcisr import (
     DiffJpeg,
-    MmagicChain,
-    Stopwatch,
     VcisrChain,
     VideoSettings,
     blur_batch,
-    cpu_seconds,
     draw_video,
     gaussian_noise,
     poisson_noise,
 )
 from benchmarks.reference import run_ffmpeg
+from benchmarks.stopwatch import Stopwatch, cpu_seconds
 from tests.pictures import moving_clip, texture
 
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from docs.reference import PAGE, page
-from pipelines.recipe_files import shipped_recipes
 from schemas import codec_stage, draw, manifest, number, plan, recipe, sample, source, stages
+from schemas.recipe_files import shipped_recipes
 from schemas.record import Record
 
 ROOT = Path(__file__).parents[1]

@@ -4,7 +4,7 @@
     from training.batch import collate
     from training.online import OnlineDataset
 
-    dataset = OnlineDataset("photos/", "pipelines/recipes/vcisr.toml", frames=8)
+    dataset = OnlineDataset("photos/", "vcisr", frames=8)
     loader = DataLoader(dataset, batch_size=4, shuffle=True, num_workers=8, collate_fn=collate)
     for epoch in range(100):
         dataset.set_epoch(epoch)
@@ -18,7 +18,7 @@ not applied: what is given is what is trained on. Video files are not read: give
 import itertools
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -27,9 +27,11 @@ from torch.utils.data import Dataset, get_worker_info
 
 from schemas.draw import SceneDraw, StreamDraw
 from schemas.plan import PlannedSample, Span
-from schemas.recipe import Recipe, parse_recipe
+from schemas.recipe import Recipe
+from schemas.recipe_files import load_recipe
 from schemas.sample import SampleKind, Stream
 from schemas.source import TRAIN
+from schemas.wording import counted
 from training.augment import AUGMENTATIONS
 from training.batch import Window
 from training.config import UserError
@@ -41,7 +43,6 @@ from transforms.degrade import make_streams
 from transforms.draw import draw_scene, draw_stream, generator, hr_size, patch_size
 from transforms.motion import Flow, dense_flow, lr_size
 
-_SYNTAX: dict[str, Literal["toml", "yaml"]] = {".toml": "toml", ".yaml": "yaml", ".yml": "yaml"}
 _MOST_PROBLEMS = 20  # listed in one message
 
 
@@ -77,7 +78,7 @@ class OnlineDataset(Dataset[Window]):
             WebP or TIFF file, or of a folder, which gives all pictures in it and its subfolders,
             sorted. An array of uint8 RGB is a picture, (H, W, 3), or a clip, (T, H, W, 3); it may
             be memory-mapped. A list of paths is a clip, frame by frame. Clips are of one scene.
-        recipe: a recipe, or the TOML or YAML file of one.
+        recipe: a recipe, the name of a shipped one, or the TOML or YAML file of one.
         frames: T of every item.
         crop: side of the square that is cut out of LR, pixels.
         stream: name of the LR stream of all items; None draws one for each.
@@ -87,7 +88,7 @@ class OnlineDataset(Dataset[Window]):
     Raises:
         UserError: if something asked for cannot be done. Inputs that cannot be used, such as
             pictures that are too small, are listed in one message; only headers are read for it.
-        RecipeError: if the file is no recipe.
+        RecipeError: if there is no such recipe.
     """
 
     def __init__(
@@ -105,7 +106,7 @@ class OnlineDataset(Dataset[Window]):
             raise UserError(f"{frames = }, {crop = }: both must be 1 or more")
         if isinstance(inputs, np.ndarray):
             raise UserError("inputs is one array: put it into a list, [array]")
-        self._recipe = recipe if isinstance(recipe, Recipe) else _read_recipe(Path(recipe))
+        self._recipe = recipe if isinstance(recipe, Recipe) else load_recipe(recipe)
         self._streams = _stream_numbers(self._recipe, stream)
         self._frames, self._crop, self._augment, self._seed = frames, crop, augment, int(seed)
         self._sources = self._usable([inputs] if isinstance(inputs, str | Path) else inputs)
@@ -199,20 +200,11 @@ class OnlineDataset(Dataset[Window]):
             raise UserError(f"an LR side of {lr_side} is too small for crop = {self._crop}")
         length = _length(self._recipe, source)
         if length < self._frames:
-            what = "patches" if _kind(self._recipe, source) is SampleKind.PSEUDO_VIDEO else "frames"
+            is_pack = _kind(self._recipe, source) is SampleKind.PSEUDO_VIDEO
+            what = counted(length, "patch", "patches") if is_pack else counted(length, "frame")
             raise UserError(
-                f"the recipe makes clips of {length} {what} of it: too few for frames = "
-                f"{self._frames}"
+                f"the recipe makes clips of {what} of it: too few for frames = {self._frames}"
             )
-
-
-def _read_recipe(path: Path) -> Recipe:
-    if not path.is_file() or path.suffix not in _SYNTAX:
-        raise UserError(
-            f"{path} is no .toml or .yaml file: give that of a recipe, such as those in "
-            "pipelines/recipes/"
-        )
-    return parse_recipe(path.read_text(encoding="utf-8"), _SYNTAX[path.suffix], str(path))
 
 
 def _stream_numbers(recipe: Recipe, name: str | None) -> list[int]:
@@ -229,7 +221,7 @@ def _listed(problems: Sequence[str]) -> str:
     listed = list(problems[:_MOST_PROBLEMS])
     if len(problems) > len(listed):
         listed.append(f"and {len(problems) - len(listed)} more")
-    head = f"{len(problems)} inputs cannot be used: take them out, or ask for less"
+    head = f"{counted(len(problems), 'input')} cannot be used: take them out, or ask for less"
     return "\n  ".join([head, *listed])
 
 

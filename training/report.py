@@ -12,6 +12,7 @@ from typing import Self
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
+from schemas.wording import counted
 from training.checkpoint import WEIGHTS_NAME, write_atomically
 from training.config import UserError
 from training.evaluation import MAX_CLIPS, MAX_FRAMES, StreamScore
@@ -127,8 +128,9 @@ def score_table(scores: Sequence[StreamScore]) -> str:
         return "The dataset has no validation split, so that nothing was validated."
     width = max(len("stream"), *(len(score.stream) for score in scores))
     pair = f"{'bicubic':>8} {'model':>8} {'gain':>6}"
+    clips = counted(scores[0].clips, "clip")
     lines = [
-        f"Validation PSNR in dB; {scores[0].clips} clips a stream (at most {MAX_CLIPS}), "
+        f"Validation PSNR in dB; {clips} a stream (at most {MAX_CLIPS}), "
         f"at most {MAX_FRAMES} frames each",
         f"{'':{width}}   {'RGB':^24}   {'Y':^24}",
         f"{'stream':{width}}   {pair}   {pair}",

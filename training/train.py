@@ -18,6 +18,7 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 
 from schemas.manifest import DatasetError, read_manifest
 from schemas.record import SchemaVersionError
+from schemas.wording import counted
 from training.checkpoint import (
     STATE_NAME,
     RunConfig,
@@ -150,7 +151,7 @@ def _prepare(config: RunConfig, options: RunOptions, device: torch.device) -> Tr
         restore_state(options.run, state)
         if state.step > config.training.steps:
             raise UserError(
-                f"{options.run} has taken {state.step} steps already, --steps asks for "
+                f"{options.run} has taken {counted(state.step, 'step')} already, --steps asks for "
                 f"{config.training.steps}: ask for more"
             )
     elif (options.run / STATE_NAME).exists():

@@ -16,6 +16,7 @@ from pipelines.pool import available_cores
 from schemas.manifest import DatasetError
 from schemas.record import SchemaVersionError
 from schemas.source import SPLITS, TRAIN
+from schemas.wording import counted
 
 _BYTES_PER_MIB = 2**20
 
@@ -99,9 +100,11 @@ def _parser() -> argparse.ArgumentParser:
 
 def _describe(output: Path, settings: Settings, report: Report, seconds: float) -> str:
     left_out = [f"{count} {reason}" for reason, count in sorted(report.left_out.items())]
-    damaged = f"{len(report.damaged)} shards, {report.missing} samples are missing"
+    missing = counted(report.missing, "sample")
+    damaged = f"{counted(len(report.damaged), 'shard')}, {missing} missing"
     lines = [
-        f"Done: {report.samples} samples, {report.frames} frames in {report.files} files, "
+        f"Done: {counted(report.samples, 'sample')}, {counted(report.frames, 'frame')} in "
+        f"{counted(report.files, 'file')}, "
         f"{report.bytes / _BYTES_PER_MIB:.1f} MiB, {seconds:.1f} s",
         f"  layout    {settings.layout}, split {settings.split}",
         f"  streams   {', '.join(f'{s} in {folder}' for s, folder in settings.folders.items())}",

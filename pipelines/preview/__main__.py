@@ -20,7 +20,8 @@ from pipelines.preview.film import Panel, timing, write_film
 from pipelines.preview.outcome import Outcome, outcome_of
 from pipelines.preview.sheet import draw_sheet
 from pipelines.preview.subject import Subject, describe, find_subject
-from pipelines.recipe_files import load_recipe, shipped_recipes
+from schemas.recipe import RecipeError
+from schemas.recipe_files import load_recipe, shipped_recipes
 from schemas.sample import SampleKind
 
 _PROGRAM = "python -m pipelines.preview"
@@ -31,7 +32,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     try:
         preview(options)
-    except (UserError, OSError) as error:
+    except (UserError, RecipeError, OSError) as error:
         sys.stderr.write(f"pipelines.preview: {error}\n")
         return 2
     return 0
@@ -90,6 +91,7 @@ def preview(options: argparse.Namespace) -> None:
 
     Raises:
         UserError: if the user's mistake shows.
+        RecipeError: if there is no such recipe.
         OSError: if a file cannot be written.
     """
     _check(options)
@@ -148,7 +150,8 @@ def _write_film(path: Path, outcomes: Sequence[Outcome], subject: Subject) -> No
     when = timing(len(subject.plain), subject.fps, is_pack)
     write_film(path, panels, when)
     count = len(subject.plain) * when.hold * when.loops
-    sys.stdout.write(f"{path}: {count} frames, {when.fps} a second\n")
+    again = f"; the clip is shown {when.loops} times" if when.loops > 1 else ""
+    sys.stdout.write(f"{path}: {count} frames, {when.fps} a second{again}\n")
 
 
 def _say(message: str) -> None:

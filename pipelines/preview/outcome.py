@@ -10,10 +10,11 @@ import numpy as np
 from pipelines.errors import UserError
 from pipelines.make import sizes_of
 from pipelines.preview.chain import Step, as_uint8, stages_of
-from pipelines.preview.subject import Frames, Subject, as_for, frames_of
+from pipelines.preview.subject import Subject, as_for
 from schemas.draw import SceneDraw
 from schemas.recipe import Recipe
 from transforms.codec import CodecError
+from transforms.cut import SceneFrames, scene_frames
 from transforms.degrade import Clip
 from transforms.draw import draw_scene, draw_stream
 from transforms.resize import resize_uint8
@@ -41,7 +42,7 @@ class Outcome(NamedTuple):
 
     recipe: Recipe
     """with the subject's patch"""
-    frames: Frames
+    frames: SceneFrames
     """what it took"""
     shared: list[Step]
     """of all streams"""
@@ -65,7 +66,7 @@ def outcome_of(
     """
     recipe = as_for(recipe, subject)
     scene = draw_scene(recipe, seed, subject.planned, sizes_of(subject.pictures))
-    frames = frames_of(recipe, subject, scene)
+    frames = scene_frames(scene, subject.pictures)
     numbers = range(len(recipe.streams)) if only is None else only
     try:
         shared = stages_of(Clip(list(frames.degraded), []), scene.stages, subject.shown)

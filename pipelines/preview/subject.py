@@ -9,12 +9,11 @@ from pipelines.errors import MediaError, UserError
 from pipelines.make import MakeTask, read_pictures, sizes_of
 from pipelines.plan import make_plan
 from pipelines.probe import Probed, probe
-from schemas.draw import SceneDraw
 from schemas.plan import PlannedSample, Span
 from schemas.recipe import Recipe
 from schemas.record import Status
 from schemas.sample import SampleKind
-from transforms.cut import USM, Pictures, cut_frames
+from transforms.cut import Pictures, cut_frames
 from transforms.draw import draw_scene
 
 _KINDS = {
@@ -44,15 +43,6 @@ class Subject(NamedTuple):
     def shown(self) -> int:
         """Display index of the frame that pictures show: the middle one."""
         return len(self.plain) // 2
-
-
-class Frames(NamedTuple):
-    """What a recipe takes of a subject; (T, H, W, 3) uint8 each."""
-
-    hr: np.ndarray
-    """the ground truth"""
-    degraded: np.ndarray
-    """what its chain starts from"""
 
 
 def find_subject(path: str, recipe: Recipe, seed: int, sample: int, num_frames: int) -> Subject:
@@ -98,14 +88,6 @@ def as_for(recipe: Recipe, subject: Subject) -> Recipe:
             "pseudo_video": recipe.pseudo_video.model_copy(update=camera),
         }
     )
-
-
-def frames_of(recipe: Recipe, subject: Subject, scene: SceneDraw) -> Frames:
-    """Cut the subject's frames as a recipe does, sharpening included."""
-    if recipe.hr.sharpen == "off":
-        return Frames(subject.plain, subject.plain)
-    sharp = cut_frames(scene, subject.pictures, USM)
-    return Frames(sharp, sharp if recipe.hr.sharpen == "target_and_input" else subject.plain)
 
 
 def describe(subject: Subject, seed: int) -> str:

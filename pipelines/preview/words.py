@@ -20,6 +20,7 @@ from schemas.draw import (
     at,
 )
 from schemas.sample import Generation
+from schemas.wording import counted
 
 _SUBSAMPLING = {"420": "4:2:0", "444": "4:4:4"}
 
@@ -194,7 +195,7 @@ def _settings(draw: CodecDraw, generation: Generation) -> list[str]:
         f"B frames {draw.b_frames}",
         *([f"refs {draw.refs}"] if draw.refs else []),
         *([f"slices {draw.slices}"] if draw.slices > 1 else []),
-        *([f"{len(draw.lost)} slices lost"] if draw.lost else []),
+        *([f"{counted(len(draw.lost), 'slice')} lost"] if draw.lost else []),
         *([] if draw.scene_cut else ["no scene cuts"]),
     ]
     found = [", ".join([f"encoder {generation.encoder}", *names]), ", ".join(limits)]
@@ -215,13 +216,14 @@ def _around_codec(
     position = next(i for i, stage in enumerate(stages) if isinstance(stage, CodecDraw))
     for stage in stages[:position]:
         if isinstance(stage, RetimeDraw):
-            found.append(f"{len(stage.frames)} frames coded, the others repeat them")
+            found.append(f"{counted(len(stage.frames), 'frame')} coded, the others repeat them")
         elif isinstance(stage, ResizeDraw):
             size = f"{stage.width[0]} x {stage.height[0]}"
             found.append(f"resized from {before[1]} x {before[0]} to {size} and back")
             found.append(f"with {stage.kernel}")
         elif isinstance(stage, PadDraw):
-            shift = f", {stage.top} rows and {stage.left} columns off the block grid"
+            rows, columns = counted(stage.top, "row"), counted(stage.left, "column")
+            shift = f", {rows} and {columns} off the block grid"
             is_shifted = bool(stage.top or stage.left)
             found.append(f"padded to {draw.width} x {draw.height}" + shift * is_shifted)
     return found

@@ -21,12 +21,13 @@ from pipelines.options import Options, parse_options
 from pipelines.pool import Done, shared_pool
 from pipelines.probing import batches, commit_plan, write_locations
 from pipelines.progress import ProgressBar
-from pipelines.recipe_files import load_recipe
 from pipelines.report import describe_plan, describe_result
 from pipelines.run_identity import claim_output
 from pipelines.steps import ProbeSources, WriteManifest, WriteShards
 from schemas.manifest import read_manifest
 from schemas.plan import PlannedSample
+from schemas.recipe import RecipeError
+from schemas.recipe_files import load_recipe
 from schemas.tables import read_table
 
 
@@ -35,7 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     logging.basicConfig(level=logging.WARNING)
     try:
         synthesize(parse_options(arguments))
-    except UserError as error:
+    except (UserError, RecipeError) as error:
         sys.stderr.write(f"pipelines.synthesize: {error}\n")
         return 2
     except (KeyboardInterrupt, RuntimeError) as error:
@@ -67,6 +68,7 @@ def synthesize(options: Options) -> None:
 
     Raises:
         UserError: if the user's mistake shows; nothing was made then.
+        RecipeError: if there is no such recipe.
     """
     recipe = load_recipe(options.recipe)
     check_recipe(recipe)

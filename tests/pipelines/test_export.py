@@ -27,6 +27,7 @@ from schemas.motion import MOTION_DTYPE
 from schemas.sample import Sample, SampleKind, SampleRow, Stream
 from schemas.shard import iter_samples
 from schemas.tables import read_table, write_table
+from schemas.wording import counted
 from tests.pictures import moving_clip, texture
 from tests.synthetic import write_video
 from transforms.decode import decode_hr, decode_lr
@@ -494,7 +495,7 @@ def test_a_damaged_sample_is_named_and_nothing_of_it_remains(
     assert run(copied, output, "--layout=cavsr") == 1
     told = capsys.readouterr()
     assert shard in told.err and member in told.err
-    assert "1 shards, 1 samples are missing" in told.out
+    assert "1 shard, 1 sample missing" in told.out
     assert not any(key in path.name for path in output.rglob("*"))
     assert (output / "GT" / intact).is_dir()
     assert [line.split(" ")[0] for line in lines_of(output / "meta_info.txt")] == [intact]
@@ -531,7 +532,7 @@ def test_a_damaged_shard_is_named_and_the_others_are_exported(
     assert run(copied, tmp_path / "out") == 1
     told = capsys.readouterr()
     assert shard in told.err
-    assert f"{in_shard} samples are missing" in told.out
+    assert f"{counted(in_shard, 'sample')} missing" in told.out
     records = list((tmp_path / "out" / "records").iterdir())
     assert len(records) == len(items) - in_shard > 0
 

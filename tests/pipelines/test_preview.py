@@ -236,7 +236,8 @@ def test_the_film_shows_every_frame_as_often_as_it_says(
         count = sum(1 for _ in container.decode(video=0))
     when = timing(5, 25, is_pack=False)
     assert count == 5 * when.loops == 75
-    assert f"{count} frames, 25 a second" in capsys.readouterr().out
+    told = f"{count} frames, 25 a second; the clip is shown {when.loops} times"
+    assert told in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from pipelines.recipe_files import load_recipe, shipped_recipes
 from schemas.draw import (
     BlurDraw,
     CodecDraw,
@@ -22,6 +21,7 @@ from schemas.draw import (
     StillDraw,
 )
 from schemas.recipe import Recipe
+from schemas.recipe_files import load_recipe, shipped_recipes
 from tests.transforms.replay import replay
 from transforms.draw import generator
 from transforms.draw_stages import ChainDrawer

@@ -8,9 +8,9 @@ import pytest
 from pipelines.corpus import Entry, SourceRule
 from pipelines.errors import UserError
 from pipelines.job import Job
-from pipelines.recipe_files import load_recipe
 from pipelines.run_identity import RunIdentity, claim_output
 from schemas.manifest import Environment
+from schemas.recipe_files import load_recipe
 from schemas.record import SCHEMA_VERSION
 
 CAVSR = load_recipe("cavsr")

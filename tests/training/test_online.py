@@ -378,8 +378,10 @@ def test_requests_that_cannot_be_met_are_refused(tmp_path: Path) -> None:
     assert "make a dataset of each" in refusal(lambda: dataset([*pictures(1), *clips(1)]))
     assert "too small for crop = 33" in refusal(lambda: dataset(pictures(), crop=33))
     assert "clips of 5 patches of it: too few" in refusal(lambda: dataset(pictures(), frames=6))
+    assert "clips of 1 patch of it: too few" in refusal(lambda: dataset([texture(64, 64)]))
     no_file = tmp_path / "vcisr"
-    assert "give that of a recipe" in refusal(lambda: OnlineDataset(pictures(), no_file))
+    with pytest.raises(RecipeError, match="no recipe and no file"):
+        OnlineDataset(pictures(), no_file)
     bad = tmp_path / "bad.toml"
     bad.write_text("name = 3")
     with pytest.raises(RecipeError, match=r"bad\.toml is not a recipe"):
@@ -407,11 +409,9 @@ def test_a_recipe_file_is_read(tmp_path: Path) -> None:
 
 
 def test_a_shipped_recipe_packs_a_picture() -> None:
-    path = Path(__file__).parents[2] / "pipelines" / "recipes" / "vcisr.toml"
-    data = OnlineDataset([texture(400, 1100)], path, frames=3, seed=2)
+    data = OnlineDataset([texture(400, 1100)], "vcisr", frames=3, seed=2)
     item = data[0]
     assert item.kind is SampleKind.PSEUDO_VIDEO
     batch = collate([item])
     assert batch.lr.shape == (3, 1, 3, 48, 48)
     assert batch.hr.shape == (3, 1, 3, 192, 192)
-    assert same(item, OnlineDataset([texture(400, 1100)], str(path), frames=3, seed=2)[0])

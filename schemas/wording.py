@@ -1,0 +1,15 @@
+"""Turns of phrase that messages share."""
+
+import difflib
+from collections.abc import Iterable
+
+
+def counted(count: int, noun: str, plural: str = "") -> str:
+    """Such as 1 sample, 2 samples; a plural that is formed otherwise is given."""
+    return f"{count} {noun if count == 1 else plural or noun + 's'}"
+
+
+def did_you_mean(written: str, known: Iterable[str]) -> str:
+    """The end of a message about an unknown name; empty if it is like no other."""
+    similar = difflib.get_close_matches(written, list(known), n=1)
+    return f", did you mean {similar[0]!r}?" if similar else ""
