@@ -5,9 +5,10 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
+from pipelines.documents import documents
 from pipelines.job import Job
 from pipelines.layout import publish, publish_bytes, staged
-from pipelines.shards import describe_file
+from pipelines.shards import describe_bytes, describe_file
 from schemas.manifest import DataFile, Manifest, Shard
 from schemas.plan import PlannedSample
 from schemas.record import Record, Status
@@ -17,7 +18,7 @@ from schemas.tables import read_columns, write_table
 
 
 def finish_dataset(job: Job, shards: Sequence[Shard]) -> int:
-    """Write the table of shards and the manifest.
+    """Write the table of shards, the documents and the manifest.
 
     Args:
         job: the run.
@@ -31,10 +32,25 @@ def finish_dataset(job: Job, shards: Sequence[Shard]) -> int:
     with staged(layout) as folder:
         write_table(str(folder / "shards"), Shard, shards)
         publish(folder / "shards", layout.shards)
+    manifest = describe_dataset(job, shards)
+    for path, data in documents(manifest).items():
+        publish_bytes(data, layout.root / path, layout)
+    publish_bytes(manifest_bytes(manifest), layout.manifest, layout)
+    shutil.rmtree(layout.staging, ignore_errors=True)  # of attempts that were killed
+    return sum(manifest.splits.values())
+
+
+def describe_dataset(job: Job, shards: Sequence[Shard]) -> Manifest:
+    """The manifest of a dataset whose shards and tables are there.
+
+    Args:
+        job: the run.
+        shards: sorted by name.
+    """
     tables: dict[Path, type[Record]] = {
-        layout.plan: PlannedSample,
-        layout.sources: Source,
-        layout.shards: Shard,
+        job.layout.plan: PlannedSample,
+        job.layout.sources: Source,
+        job.layout.shards: Shard,
     }
     splits: Counter[str] = Counter()
     for shard in shards:
@@ -49,12 +65,17 @@ def finish_dataset(job: Job, shards: Sequence[Shard]) -> int:
         streams=[stream.name for stream in job.recipe.streams],
         splits=dict(sorted(splits.items())),
         failures=dict(sorted(_count_failures(job, shards).items())),
-        shards=shards,
+        shards=list(shards),
         tables=[_describe_table(job, path, record) for path, record in tables.items()],
+        documents=[],
     )
-    publish_bytes(manifest.model_dump_json(indent=1).encode(), layout.manifest, layout)
-    shutil.rmtree(layout.staging, ignore_errors=True)  # of attempts that were killed
-    return sum(splits.values())
+    described = [describe_bytes(data, path) for path, data in documents(manifest).items()]
+    return manifest.model_copy(update={"documents": described})
+
+
+def manifest_bytes(manifest: Manifest) -> bytes:
+    """The manifest as it is stored."""
+    return manifest.model_dump_json(indent=1).encode()
 
 
 def _describe_table(job: Job, path: Path, record: type[Record]) -> DataFile:

@@ -19,6 +19,7 @@ from schemas.recipe import Recipe
 from schemas.record import Status
 from schemas.sample import SampleKind
 from schemas.source import TRAIN, VALIDATION, Source, SourceKind
+from schemas.wording import counted
 from transforms.draw import hr_size, patch_size
 
 _KEY_DIGITS = 20  # hexadecimal; 12 would collide in large datasets
@@ -62,7 +63,8 @@ def make_plan(
     usable = [item for item in found if item.source.status is Status.OK]
     is_camera = recipe.pseudo_video.packing == "camera"
     of_images = _camera_clips(usable, recipe) if is_camera else _packs(usable, recipe, seed)
-    samples = [*_clips(usable, recipe), *of_images]
+    clips = [*_clips(usable, recipe), *of_images]
+    samples = [sample for clip in clips for sample in _variants(clip, recipe)]
     _check_splits(found, samples, rules, recipe)
     return Plan(
         sources=[item.source for item in found],
@@ -199,20 +201,30 @@ def _check_splits(
         reasons = Counter(item.source.reason for item in found)
         listed = ", ".join(f"{count} {reason}" for reason, count in reasons.most_common())
         raise UserError(
-            f"none of the {len(found)} sources can be used ({listed}): give images of at least "
-            f"{recipe.hr.patch_height}x{recipe.hr.patch_width} pixels, videos or frame folders, "
-            "or change the recipe's [hr] and [clips]"
+            f"of {counted(len(found), 'source')}, none can be used ({listed}): give images of "
+            f"at least {recipe.hr.patch_height}x{recipe.hr.patch_width} pixels, videos or frame "
+            "folders, or change the recipe's [hr] and [clips]"
         )
     wants_validation = recipe.validation_fraction > 0 or any(r.split == VALIDATION for r in rules)
     wanted = {TRAIN, VALIDATION} if wants_validation else {TRAIN}
     for split in sorted(wanted - {row.split for row in samples}):
         groups = {item.source.group for item in found if item.source.group}
         raise UserError(
-            f"the {split} split is empty: {len(groups)} groups of sources, validation_fraction = "
-            f"{recipe.validation_fraction:g}. Assign sources with --sources, a CSV such as "
-            f"'pattern,split' with a line '{_example(found)},{split}'; or change the recipe's "
+            f"the {split} split is empty: {counted(len(groups), 'group')} of sources, "
+            f"validation_fraction = {recipe.validation_fraction:g}. Assign sources with "
+            "--sources, a CSV such as 'pattern,split' with a line "
+            f"'{_example(found)},{split}'; or change the recipe's "
             "validation_fraction (0 for no validation split)"
         )
+
+
+def _variants(clip: PlannedSample, recipe: Recipe) -> Iterator[PlannedSample]:
+    """The samples of one HR clip."""
+    if recipe.variants == 1:
+        yield clip
+        return
+    for number in range(recipe.variants):
+        yield clip.model_copy(update={"variant": number, "key": f"{clip.key}-{number:02d}"})
 
 
 def _clips(usable: Sequence[Probed], recipe: Recipe) -> Iterator[PlannedSample]:
@@ -227,7 +239,7 @@ def _clips(usable: Sequence[Probed], recipe: Recipe) -> Iterator[PlannedSample]:
                 clip = number * recipe.clips.patches + patch
                 yield _planned(
                     recipe,
-                    source,
+                    [source],
                     key=f"{source.source_id[:_KEY_DIGITS]}-{clip:05d}",
                     kind=SampleKind.CLIP,
                     clip=clip,
@@ -253,7 +265,7 @@ def _camera_clips(usable: Sequence[Probed], recipe: Recipe) -> Iterator[PlannedS
         for clip, cell in enumerate(cells):
             yield _planned(
                 recipe,
-                source,
+                [source],
                 key=f"{source.source_id[:_KEY_DIGITS]}-{clip:05d}",
                 kind=SampleKind.CAMERA,
                 clip=clip,
@@ -279,8 +291,9 @@ def _packs(usable: Sequence[Probed], recipe: Recipe, seed: int) -> Iterator[Plan
             key = f"{identity[:_KEY_DIGITS]}-00000"
             yield _planned(
                 recipe,
-                sources[pack[0].source_id].model_copy(update={"group": key}),
+                [sources[span.source_id] for span in pack],
                 key=key,
+                group=key,
                 kind=SampleKind.PSEUDO_VIDEO,
                 clip=0,
                 patch=0,
@@ -307,22 +320,25 @@ def _fill(spans: Iterable[Span], frames: int) -> Iterator[list[Span]]:
 
 def _planned(
     recipe: Recipe,
-    source: Source,
+    sources: Sequence[Source],
     *,
     key: str,
     kind: SampleKind,
     clip: int,
     patch: int,
     spans: list[Span],
+    group: str = "",
 ) -> PlannedSample:
+    source = sources[0]  # in size, split and licence the others are like it
     height, width = patch_size(recipe, *hr_size(recipe, source.height, source.width))
     return PlannedSample(
         shard="",
         key=key,
         kind=kind,
         split=source.split,
-        group=source.group,
+        group=group or source.group,
         licence=source.licence,
+        attributions=list(dict.fromkeys(s.attribution for s in sources if s.attribution)),
         clip=clip,
         patch=patch,
         spans=spans,
@@ -355,10 +371,11 @@ def _into_shards(
             yield row.model_copy(update={"shard": f"{split}-{number:06d}"})
 
 
-def _place(row: PlannedSample, seed: int) -> tuple[str, int, int]:
+def _place(row: PlannedSample, seed: int) -> tuple[str, int, int, str]:
     first = row.spans[0]
-    unit = row.key if row.kind is SampleKind.PSEUDO_VIDEO else first.source_id
-    return _order(seed, unit, first.start), first.start, row.patch
+    spans = [span.model_dump(mode="json") for span in row.spans]
+    unit = sha256_json(spans) if row.kind is SampleKind.PSEUDO_VIDEO else first.source_id
+    return _order(seed, unit, first.start), first.start, row.patch, row.key
 
 
 def _order(seed: int, *parts: object) -> str:

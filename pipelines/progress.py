@@ -7,13 +7,17 @@ import shutil
 import sys
 import threading
 import time
+from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager
 from types import TracebackType
-from typing import Self
+from typing import Self, TypeVar
 
 from tqdm import tqdm
 
 from pipelines.layout import Layout
+from schemas.wording import counted
+
+T = TypeVar("T")
 
 _POLL_SECONDS = 0.5
 _LINE_SECONDS = 10.0  # between plain lines, where there is no terminal
@@ -72,7 +76,7 @@ class ProgressBar(AbstractContextManager["ProgressBar"]):
             self._print_line()
 
     def _print_line(self) -> None:
-        line = f"{self._label}: {self._done()} of {self._total} {self._unit}s\n"
+        line = f"{self._label}: {self._done()} of {counted(self._total, self._unit)}\n"
         sys.stderr.write(line)
 
     def _done(self) -> int:
@@ -81,3 +85,16 @@ class ProgressBar(AbstractContextManager["ProgressBar"]):
         # A file may be read while it is being written, and is empty then.
         texts = [file.read_text() for file in self._layout.progress.iterdir()]
         return sum(int(text) for text in texts if text)
+
+
+def watched(items: Iterable[T], total: int, label: str, unit: str) -> Iterator[T]:
+    """The same items, with progress: a bar on a terminal, a line now and then elsewhere."""
+    is_terminal = sys.stderr.isatty()
+    next_line = time.monotonic() + _LINE_SECONDS
+    with tqdm(total=total, desc=label, unit=unit, disable=not is_terminal) as bar:
+        for done, item in enumerate(items, start=1):
+            yield item
+            bar.update()
+            if not is_terminal and time.monotonic() >= next_line:
+                sys.stderr.write(f"{label}: {done} of {counted(total, unit)}\n")
+                next_line += _LINE_SECONDS

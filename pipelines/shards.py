@@ -26,7 +26,7 @@ from pipelines.progress import Heartbeat
 from schemas.manifest import SHARD_TABLES, DataFile, Shard
 from schemas.plan import PlannedSample
 from schemas.record import UNKNOWN, Outcome, Record, Status
-from schemas.sample import FrameRow, SampleRow, StreamFields, StreamRow
+from schemas.sample import FrameRow, SampleRow, StreamFields, StreamRow, lr_member
 from schemas.shard import ShardWriter
 from schemas.source import Source
 from schemas.tables import read_columns, read_rows, read_table, write_table
@@ -178,6 +178,7 @@ class _ShardBuilder:
             return
         sample = outcome.sample
         members = writer.add(sample, outcome.members)
+        offsets = {member.name: member.offset for member in members}
         fields = sample.model_dump(include=set(SampleRow.model_fields) - {"members"})
         self._tables["samples"].append(
             SampleRow(
@@ -192,7 +193,13 @@ class _ShardBuilder:
             fields = stream.model_dump(include=set(StreamFields.model_fields))
             self._tables["streams"].append(StreamRow(**fields, key=sample.key))
             self._tables["frames"] += [
-                FrameRow(**frame.model_dump(), key=sample.key, stream=stream.stream)
+                FrameRow(
+                    **frame.model_dump(),
+                    key=sample.key,
+                    stream=stream.stream,
+                    shard=row.shard,
+                    tar_offset=offsets[lr_member(stream.stream)] + frame.packet_position,
+                )
                 for frame in stream.frames
             ]
         self._num_samples += 1
@@ -206,9 +213,13 @@ class _ShardBuilder:
             split=row.split,
             group=row.group,
             licence=row.licence,
+            attributions=row.attributions,
             recipe_sha256=self._job.recipe.sha256,
             seed=self._job.seed,
             clip=row.clip,
+            variant=row.variant,
+            hr_id="",
+            origins=[],
             num_frames=sum(span.count for span in row.spans),
             scale=self._job.recipe.scale,
             hr_height=UNKNOWN,
@@ -247,6 +258,12 @@ def describe_file(file: Path, path: str, rows: int) -> DataFile:
     with file.open("rb") as opened:
         digest = hashlib.file_digest(opened, "sha256").hexdigest()
     return DataFile(path=path, size=file.stat().st_size, sha256=digest, rows=rows)
+
+
+def describe_bytes(data: bytes, path: str) -> DataFile:
+    """The record of a file without rows that is listed in the manifest under `path`."""
+    digest = hashlib.sha256(data).hexdigest()
+    return DataFile(path=path, size=len(data), sha256=digest, rows=0)
 
 
 @functools.cache

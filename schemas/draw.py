@@ -11,6 +11,7 @@ from typing import Annotated, Literal, TypeVar
 
 from pydantic import Field
 
+from schemas.manifest import sha256_json
 from schemas.record import Record
 
 T = TypeVar("T")
@@ -320,7 +321,7 @@ class View(Record):
 
 
 class SceneDraw(Record):
-    """What all streams of a sample share. Seeded by (dataset seed, source, clip)."""
+    """What all streams of a sample share. Seeded by (dataset seed, source, clip, variant)."""
 
     pre_downscale: float = 1
     """sources are shrunk by this first, antialiased bicubic"""
@@ -337,9 +338,19 @@ class SceneDraw(Record):
     stages: list[StageDraw]
     """applied to HR, before the streams part"""
 
+    @property
+    def hr_id(self) -> str:
+        """Identifies the stored HR pixels: what degrades them plays no part."""
+        decisive = self.model_dump(mode="json", exclude={"stages", "sharpen"})
+        return sha256_json({**decisive, "is_sharpened": self.sharpen != "off"})
+
 
 class StreamDraw(Record):
-    """What one stream adds. Seeded by (dataset seed, source, clip, stream)."""
+    """What one stream adds. Seeded by (dataset seed, source, clip, variant, stream)."""
 
     stages: list[StageDraw]
     """applied to the outcome of the shared stages"""
+
+    def draw_id(self, shared: Sequence[StageDraw]) -> str:
+        """Identifies a degradation, shared stages first: what it is applied to plays no part."""
+        return sha256_json([stage.model_dump(mode="json") for stage in (*shared, *self.stages)])

@@ -24,7 +24,7 @@ class DataFile(Record):
     sha256: str
     """of the whole file"""
     rows: int
-    """rows of a table, samples of a tar"""
+    """rows of a table, samples of a tar, 0 for a document"""
 
 
 class Shard(Record):
@@ -80,6 +80,8 @@ class Manifest(Record):
     """every shard, sorted by name"""
     tables: list[DataFile]
     """tables that span all shards: plan, sources, shards"""
+    documents: list[DataFile]
+    """what is made of the rest, for people and for other tools"""
 
 
 def canonical_json(value: Any) -> bytes:

@@ -40,8 +40,12 @@ class PlannedSample(Record):
     """the source's group; of a pack, the pack's own key"""
     licence: str
     """licence shared by all sources"""
+    attributions: list[str] = []
+    """whom to name, of all sources, each once, in the order of first use"""
     clip: int
-    """number of the sample within its source"""
+    """number of the clip within its source"""
+    variant: int = 0
+    """number of the sample among those of the same HR clip"""
     patch: int
     """number of the HR patch within the frame range of a clip; 0 for a pseudo-video; of a camera
     clip, the cell of the image's patch grid that the camera passes"""

@@ -1,6 +1,6 @@
 """Everything that decides a dataset's content, apart from its inputs and its seed."""
 
-import difflib
+import re
 import tomllib
 from typing import Annotated, Any, Literal, Self
 
@@ -13,6 +13,7 @@ from schemas.manifest import sha256_json
 from schemas.number import Number, Once, Probability, Range, between
 from schemas.record import Record
 from schemas.stages import Stage
+from schemas.wording import did_you_mean
 
 
 class HrSettings(Record):
@@ -98,6 +99,10 @@ class Recipe(Record):
     """share of groups that go to the validation split; 0 for no such split"""
     shard_mib: Annotated[float, Field(gt=0)] = 256
     """size of a shard to aim at, MiB"""
+    variants: Annotated[int, Field(ge=1)] = 1
+    """samples of each HR clip, each with draws of its own"""
+    num_draws: Annotated[int, Field(ge=0)] = 0
+    """draws that all samples share among them, dealt by hash; 0: each sample has its own"""
     hr: HrSettings = HrSettings()
     """the ground truth"""
     clips: ClipSettings = ClipSettings()
@@ -199,12 +204,27 @@ def parse_recipe(text: str, syntax: Literal["toml", "yaml"], origin: str) -> Rec
 
 
 def _explain(problem: Any) -> str:
-    path = [str(part) for part in problem["loc"]]
-    where = ".".join(path) or "recipe"
-    if problem["type"] != "extra_forbidden":
-        return f"{where}: {problem['msg'].removeprefix('Value error, ')}"
-    similar = difflib.get_close_matches(path[-1], _all_keys(), n=1)
-    return f"{where}: unknown key" + (f", did you mean {similar[0]!r}?" if similar else "")
+    path, context = [str(part) for part in problem["loc"]], problem.get("ctx", {})
+    match problem["type"]:
+        case "extra_forbidden":
+            what = "unknown key" + did_you_mean(path[-1], _all_keys())
+        case "union_tag_invalid":
+            path.append(context["discriminator"].strip("'"))
+            what = _unknown_name(context["tag"], context["expected_tags"])
+        case "union_tag_not_found":
+            path.append(context["discriminator"].strip("'"))
+            what = "Field required"
+        case "literal_error":
+            path = path[:-2] if path[-1] == "[key]" else path
+            what = _unknown_name(str(problem["input"]), context["expected"])
+        case _:
+            what = problem["msg"].removeprefix("Value error, ")
+    return f"{'.'.join(path) or 'recipe'}: {what}"
+
+
+def _unknown_name(written: str, expected: str) -> str:
+    known = re.findall("'([^']*)'", expected)
+    return f"unknown name {written!r}{did_you_mean(written, known)} (known: {', '.join(known)})"
 
 
 def _all_keys() -> list[str]:

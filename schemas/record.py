@@ -8,7 +8,7 @@ from enum import StrEnum
 
 from pydantic import BaseModel, ConfigDict
 
-SCHEMA_VERSION = "2.0"
+SCHEMA_VERSION = "3.0"
 """MAJOR.MINOR of everything stored. A reader refuses another MAJOR; MINOR only adds fields."""
 
 UNKNOWN = -1

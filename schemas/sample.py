@@ -170,6 +170,8 @@ class StreamFields(CodingFields):
     """exact, or fast (FFmpeg's default conversion); empty for RGB"""
     draw: str
     """the stream's complete draw (a StreamDraw) as JSON"""
+    draw_id: str
+    """SHA-256 of all stages from HR to LR: equal where different HR went through the same draw"""
 
 
 class Stream(StreamFields):
@@ -194,12 +196,18 @@ class SampleFields(Record):
     """what must not be on both sides of the split"""
     licence: str
     """licence of the sources, empty where unknown"""
+    attributions: list[str]
+    """whom to name, of all sources, each once, in the order of first use"""
     recipe_sha256: str
     """of the resolved recipe"""
     seed: int
     """the dataset's seed"""
     clip: int
-    """number of the sample within its source; seeds its draw, with seed and source"""
+    """number of the clip within its source; seeds its draw, with seed, source and variant"""
+    variant: int
+    """number of the sample among those of the same HR clip"""
+    hr_id: str
+    """SHA-256 of what decides the HR pixels: equal where the same HR went through several draws"""
     num_frames: int
     """T, frames of HR and of every stream"""
     scale: int
@@ -214,6 +222,8 @@ class SampleFields(Record):
     """the HR patch is unsharp masked (Real-ESRGAN's target)"""
     scene_draw: str
     """the draw that all streams share (a SceneDraw) as JSON"""
+    origins: list[Origin]
+    """where each HR frame came from, in presentation order"""
 
 
 class Sample(SampleFields):
@@ -221,8 +231,6 @@ class Sample(SampleFields):
 
     schema_version: str = SCHEMA_VERSION
     """version of this record"""
-    origins: list[Origin]
-    """where each HR frame came from, in presentation order"""
     hr_tiles: list[HrTile]
     """where each tile of each HR frame lies in the `hr.zip` member"""
     streams: list[Stream]
@@ -269,6 +277,10 @@ class FrameRow(Frame):
     """the sample"""
     stream: int
     """the stream, 0-based"""
+    shard: str
+    """stem of the shard's files"""
+    tar_offset: int
+    """first byte of the coded packet in the shard's tar"""
 
 
 JSON_MEMBER = "json"

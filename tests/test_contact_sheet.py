@@ -110,6 +110,7 @@ def manifest(tar: DataFile) -> Manifest:
             )
         ],
         tables=[],
+        documents=[],
     )
 
 

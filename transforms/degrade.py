@@ -81,9 +81,12 @@ def make_sample(
         split=planned.split,
         group=planned.group,
         licence=planned.licence,
+        attributions=planned.attributions,
         recipe_sha256=recipe.sha256,
         seed=seed,
         clip=planned.clip,
+        variant=planned.variant,
+        hr_id=scene.hr_id,
         num_frames=len(hr),
         scale=recipe.scale,
         hr_height=scene.height,
@@ -110,7 +113,9 @@ def make_streams(
     for index, (settings, draw) in enumerate(zip(recipe.streams, stream_draws, strict=True)):
         clip = apply_stages(shared, split_at_last_codec(draw.stages)[0])
         lr = np.stack([_as_uint8(frame) for frame in clip.frames])
-        yield make_stream(lr, draw, index, settings.name, clip.generations)
+        yield make_stream(
+            lr, draw, index, settings.name, earlier=clip.generations, shared=scene.stages
+        )
 
 
 def apply_stages(clip: Clip, stages: Sequence[StageDraw]) -> Clip:

@@ -81,7 +81,7 @@ def draw_scene(
     """
     height, width = patch_size(recipe, *sizes[planned.spans[0].source_id])
     origins, views = _origins(recipe, seed, planned, sizes)
-    rng = generator("scene", seed, identity(planned), planned.clip)
+    rng = generator("scene", *_identity(recipe, seed, planned))
     chain = _drawer(recipe, planned.kind, len(origins), (height, width))
     stages = chain.draw(recipe.shared, rng)
     return SceneDraw(
@@ -95,10 +95,14 @@ def draw_scene(
     )
 
 
-def identity(planned: PlannedSample) -> str:
-    """What the sample's draws are seeded by: its source, or the pack that it is."""
+def _identity(recipe: Recipe, seed: int, planned: PlannedSample) -> tuple[int | str, ...]:
+    """What the sample's degradations are seeded by: its own place, or one that it shares."""
     is_pack = planned.kind is SampleKind.PSEUDO_VIDEO
-    return planned.key if is_pack else planned.spans[0].source_id
+    place = planned.key if is_pack else planned.spans[0].source_id
+    own = (seed, place, planned.clip, planned.variant)
+    if not recipe.num_draws:
+        return own
+    return (seed, "shared", int(generator("deal", *own).integers(recipe.num_draws)))
 
 
 def _origins(
@@ -164,7 +168,7 @@ def draw_stream(
     recipe: Recipe, seed: int, planned: PlannedSample, scene: SceneDraw, stream: int
 ) -> StreamDraw:
     """Draw what stream number `stream` adds to the scene."""
-    rng = generator("stream", seed, identity(planned), planned.clip, stream)
+    rng = generator("stream", *_identity(recipe, seed, planned), stream)
     size = (scene.height, scene.width)
     chain = _drawer(recipe, planned.kind, len(scene.origins), size)
     chain.follow(scene.stages)

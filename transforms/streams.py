@@ -85,7 +85,9 @@ def make_stream(
     draw: StreamDraw,
     index: int,
     name: str,
+    *,
     earlier: Sequence[Generation] = (),
+    shared: Sequence[StageDraw] = (),
 ) -> MadeStream:
     """Make one stream.
 
@@ -96,6 +98,7 @@ def make_stream(
         index: number of the stream.
         name: the recipe's name for it.
         earlier: the codecs that the frames went through before.
+        shared: the stages before the draw's own.
 
     Raises:
         CodecError: if the encoder fails, does not take a setting or loses frames.
@@ -135,6 +138,7 @@ def make_stream(
         read_location="" if codec is None else codec.color.read_location,
         read_scaler="" if codec is None else codec.color.scaler,
         draw=draw.model_dump_json(),
+        draw_id=draw.draw_id(shared),
         post_steps=post_steps,
         frames=records,
     )

@@ -3,14 +3,10 @@
 import argparse
 import dataclasses
 import re
-import sys
-import time
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
-
-from tqdm import tqdm
 
 from pipelines.errors import UserError, reason_of
 from pipelines.export.place import claim, discard, manifest_sha256, write_marker
@@ -33,16 +29,17 @@ from pipelines.export.tree import (
     stream_folders,
 )
 from pipelines.layout import Layout
-from pipelines.pool import Done, WorkerDied, shared_pool
+from pipelines.pool import WorkerDied, shared_pool
+from pipelines.progress import watched
 from schemas.manifest import DatasetError, Manifest, Shard, read_manifest
 from schemas.record import Status
 from schemas.sample import SampleRow, StreamRow
 from schemas.source import Source
 from schemas.tables import read_columns, read_table
+from schemas.wording import counted
 
 _PLAIN_NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")  # what may name a file or folder
 _RATE_COLUMNS = ["name", "lr_kind", "codec", "rate_mode", "rate_value", "earlier", "lost_slices"]
-_LINE_SECONDS = 10.0  # between lines of progress, where there is no terminal
 
 
 @dataclasses.dataclass
@@ -210,7 +207,7 @@ def _rows(layout: Layout, shard: Shard, report: Report) -> Iterator[SampleRow]:
         return
     made = [row for row in rows if row.status == Status.OK]
     if len(made) != shard.num_samples:
-        detail = f"{name} has {len(made)} samples, the manifest {shard.num_samples}"
+        detail = f"{name} has {counted(len(made), 'sample')}, the manifest {shard.num_samples}"
         report.add_damage(shard.shard, detail)
     for row in made:
         if _PLAIN_NAME.fullmatch(row.key):
@@ -225,7 +222,7 @@ def _write(
     """Write the samples, then the lists of those that are whole."""
     lists = defaultdict[str, list[str]](list)
     outcomes = shared_pool(options.workers).map_ordered(export_sample, tasks)
-    for task, outcome in _watched(outcomes, report.expected):
+    for task, outcome in watched(outcomes, report.expected, "exporting", "sample"):
         if isinstance(outcome, WorkerDied):
             remove_sample(task)
             report.add_damage(task.shard, f"{task.row.key}: {outcome.reason}: {outcome.detail}")
@@ -238,19 +235,3 @@ def _write(
     for path, lines in lists.items():
         write_whole(options.output / path, "".join(f"{line}\n" for line in lines).encode())
     write_marker(options.output, settings, dict(vars(report)))
-
-
-_Outcome = tuple[ExportTask, Done[Written | Damage] | WorkerDied]
-
-
-def _watched(outcomes: Iterator[_Outcome], total: int) -> Iterator[_Outcome]:
-    """The same, with progress: a bar on a terminal, a line now and then elsewhere."""
-    is_terminal = sys.stderr.isatty()
-    next_line = time.monotonic() + _LINE_SECONDS
-    with tqdm(total=total, desc="exporting", unit="sample", disable=not is_terminal) as bar:
-        for done, outcome in enumerate(outcomes, start=1):
-            yield outcome
-            bar.update()
-            if not is_terminal and time.monotonic() >= next_line:
-                sys.stderr.write(f"exporting: {done} of {total} samples\n")
-                next_line += _LINE_SECONDS

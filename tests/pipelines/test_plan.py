@@ -288,12 +288,12 @@ def test_where_nothing_is_usable_the_reasons_are_counted() -> None:
         broken("c.png", "corrupt"),
     ]
     message = refusal(items, recipe())
-    assert message.startswith("none of the 3 sources can be used (2 too_small, 1 corrupt): give")
+    assert message.startswith("of 3 sources, none can be used (2 too_small, 1 corrupt): give")
     assert "64x64 pixels" in message
 
 
 def test_nothing_at_all_is_refused_too() -> None:
-    assert "none of the 0 sources can be used" in refusal([], recipe())
+    assert "of 0 sources, none can be used" in refusal([], recipe())
 
 
 # Order

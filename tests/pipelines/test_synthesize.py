@@ -405,6 +405,21 @@ def test_an_interruption_is_told_in_a_line(corpus: Path, recipe: Path, tmp_path:
     assert said.splitlines()[-1].endswith("interrupted; the same command goes on from here")
 
 
+def test_beam_does_not_log_an_interruption_inside_a_step(
+    corpus: Path,
+    recipe: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    def interrupt(_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("pipelines.shards.check_libraries", interrupt)
+    assert main(arguments(corpus, recipe, tmp_path / "made")) == 130
+    assert not caplog.text
+
+
 def test_a_sample_that_kills_its_worker_is_lost_alone(
     dataset: Path, corpus: Path, recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -7,9 +7,9 @@ from typing import Any, Literal
 import pytest
 import yaml
 
-from pipelines.recipe_files import load_recipe, shipped_recipes
 from schemas.number import Range
 from schemas.recipe import Recipe, RecipeError, parse_recipe
+from schemas.recipe_files import load_recipe, shipped_recipes
 
 SMALL = """
 name = "small"
@@ -152,9 +152,19 @@ EXACTLY_ONE = "exactly one of crf, qscale, bits_per_pixel and bits_per_second"
         (("shared", 0, "sigma"), "wide", "valid number"),
         (("shared", 0, "probability"), 1.5, "less than or equal to 1"),
         (("shared", 0, "kernels"), {}, "at least 1 item"),
-        (("shared", 0, "kernels"), {"isotropc": 1}, "isotropic"),
+        (
+            ("shared", 0, "kernels"),
+            {"isotropc": 1},
+            "shared.0.blur.kernels: unknown name 'isotropc', did you mean 'isotropic'?",
+        ),
         (("shared", 0, "kernels"), {"isotropic": -1}, "greater than or equal to 0"),
-        (("shared", 0, "op"), "blurr", "'blur'"),
+        (
+            ("shared", 0, "op"),
+            "blurr",
+            "shared.0.op: unknown name 'blurr', did you mean 'blur'? (known: blur, resize, ",
+        ),
+        (("shared", 0, "op"), "zzz", "shared.0.op: unknown name 'zzz' (known: blur, resize, "),
+        (("shared", 0), {"size": 7}, "shared.0.op: Field required"),
         (("name",), "Größe", "pattern"),
         (("name",), "", "pattern"),
         (("scale",), 0, "greater than or equal to 1"),
@@ -212,7 +222,11 @@ EXACTLY_ONE = "exactly one of crf, qscale, bits_per_pixel and bits_per_second"
         (ENCODER, H264 | {"crf": 20, "profiles": {"baseline": 1}}, "needs b_frames = 0"),
         (ENCODER, HEVC | {"crf": 20, "tunes": {"zerolatency": 1}}, "needs b_frames = 0"),
         (ENCODER, H264 | {"crf": 20, "loss": 0.1}, "needs slices > 1"),
-        (ENCODER, {"codec": "xvid", "crf": 20}, "'h264'"),
+        (
+            ENCODER,
+            {"codec": "x264", "crf": 20},
+            "encoders.0.codec: unknown name 'x264', did you mean 'h264'? (known: ",
+        ),
         (("streams", 1, "stages", 0, "encoders"), [], "at least 1 item"),
         (
             ("streams", 1, "stages", 0, "width_ratio"),

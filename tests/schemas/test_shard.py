@@ -46,6 +46,7 @@ STREAM = Stream(
     read_scaler="",
     post_steps=[],
     draw="{}",
+    draw_id="",
     frames=[],
 )
 
@@ -57,9 +58,12 @@ def sample(key: str, num_streams: int = 1, **changes: object) -> Sample:
         split="train",
         group="夜 Größe",
         licence="",
+        attributions=[],
         recipe_sha256="cd",
         seed=0,
         clip=0,
+        variant=0,
+        hr_id="",
         num_frames=1,
         scale=4,
         hr_height=64,

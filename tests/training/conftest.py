@@ -95,9 +95,12 @@ def _make_sample(clip: Clip, *, ruler: bool) -> tuple[Sample, dict[str, bytes]]:
         split=clip.split,
         group=clip.key,
         licence="",
+        attributions=[],
         recipe_sha256="",
         seed=0,
         clip=0,
+        variant=0,
+        hr_id="",
         num_frames=frames,
         scale=SCALE,
         hr_height=height,
@@ -118,7 +121,7 @@ def _write_shard(folder: Path, shard: str, clips: Sequence[Clip], *, ruler: bool
         writer = ShardWriter(file)
         for index, clip in enumerate(clips):
             sample, members = _make_sample(clip, ruler=ruler)
-            fields = sample.model_dump(exclude={"schema_version", "origins", "hr_tiles", "streams"})
+            fields = sample.model_dump(exclude={"schema_version", "hr_tiles", "streams"})
             written = writer.add(sample, members)
             row = SampleRow(
                 **fields, shard=shard, index_in_shard=index, source_ids=["s"], members=written
@@ -159,6 +162,7 @@ def write_dataset(folder: Path, clips: Sequence[Clip], *, ruler: bool = False) -
         failures={},
         shards=shards,
         tables=[],
+        documents=[],
     )
     (folder / MANIFEST_NAME).write_text(manifest.model_dump_json())
     return folder

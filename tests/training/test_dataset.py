@@ -212,6 +212,6 @@ def test_damage_is_an_error_not_another_sample(
 def test_another_schema_version_is_refused(tiny_dataset: Callable[[list[Clip]], Path]) -> None:
     dataset = tiny_dataset([Clip("a", "train", SampleKind.CLIP, ruler_frames(4))])
     manifest = json.loads((dataset / MANIFEST_NAME).read_text())
-    (dataset / MANIFEST_NAME).write_text(json.dumps({**manifest, "schema_version": "3.0"}))
-    with pytest.raises(SchemaVersionError, match=r"2\.0"):
+    (dataset / MANIFEST_NAME).write_text(json.dumps({**manifest, "schema_version": "4.0"}))
+    with pytest.raises(SchemaVersionError, match=r"3\.0"):
         SampleStream(dataset, "train", SETTINGS)

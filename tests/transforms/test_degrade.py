@@ -6,10 +6,10 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 
-from pipelines.recipe_files import load_recipe
 from schemas.draw import NoiseDraw, ResizeDraw, SceneDraw, StageDraw, StreamDraw
 from schemas.plan import PlannedSample, Span
 from schemas.recipe import Recipe
+from schemas.recipe_files import load_recipe
 from schemas.sample import LrKind, Sample, SampleKind, member_names
 from tests.pictures import moving_clip, texture
 from transforms.decode import decode_hr, decode_lr

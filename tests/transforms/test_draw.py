@@ -7,10 +7,10 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipelines.recipe_files import load_recipe, shipped_recipes
 from schemas.draw import CodecDraw, NoiseDraw, ResizeDraw, SceneDraw, StreamDraw
 from schemas.plan import PlannedSample, Span
 from schemas.recipe import Recipe
+from schemas.recipe_files import load_recipe, shipped_recipes
 from schemas.sample import SampleKind
 from transforms.draw import (
     draw_scene,

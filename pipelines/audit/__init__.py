@@ -1,0 +1,1 @@
+"""What the commands that check, remake and compare datasets have in common."""

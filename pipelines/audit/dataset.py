@@ -1,0 +1,87 @@
+"""A finished dataset, opened to be looked at."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from pydantic import ValidationError
+
+from pipelines.errors import UserError
+from pipelines.job import Job
+from pipelines.layout import Layout
+from schemas.manifest import DatasetError, Manifest, Shard, read_manifest
+from schemas.recipe import Recipe
+from schemas.record import SchemaVersionError
+from schemas.sample import SampleRow
+from schemas.shard import read_member
+from schemas.tables import R, read_table
+
+
+class Dataset(NamedTuple):
+    """A dataset, or what is published of one."""
+
+    layout: Layout
+    manifest: Manifest
+
+    @property
+    def recipe(self) -> Recipe:
+        """What it was made by."""
+        return Recipe.model_validate(self.manifest.recipe)
+
+    def job(self, output: Path, num_workers: int) -> Job:
+        """The run that makes the same dataset in another folder."""
+        return Job(
+            output=str(output.absolute()),
+            recipe=self.recipe,
+            seed=self.manifest.seed,
+            num_workers=num_workers,
+            environment=self.manifest.environment,
+        )
+
+    def rows(self, table: str, record: type[R]) -> Iterator[tuple[Shard, list[R]]]:
+        """Each shard's part of a table.
+
+        Raises:
+            DatasetError: if it is missing or damaged.
+        """
+        for shard in self.manifest.shards:
+            yield shard, read_damageable(self.layout.table(table, shard.shard), record)
+
+    def members(self, row: SampleRow) -> dict[str, bytes]:
+        """The members of a sample, the record included, by extension.
+
+        Raises:
+            ShardError: if they are not what the table says.
+            OSError: if the shard cannot be read.
+        """
+        with self.layout.tar(row.shard).open("rb") as tar:
+            return {member.name: read_member(tar, member) for member in row.members}
+
+
+def open_dataset(root: Path) -> Dataset:
+    """Open a dataset.
+
+    Raises:
+        UserError: if there is no finished dataset, or another release wrote it.
+    """
+    try:
+        dataset = Dataset(Layout(root), read_manifest(root))
+        _ = dataset.recipe
+    except (DatasetError, SchemaVersionError) as error:
+        raise UserError(str(error)) from error
+    except ValidationError as error:
+        raise UserError(f"the manifest of {root} holds no recipe: {error}") from error
+    return dataset
+
+
+def read_damageable(path: Path, record: type[R]) -> list[R]:
+    """Read a table that may be missing or damaged.
+
+    Raises:
+        DatasetError: if it is.
+    """
+    try:
+        return read_table(str(path), record)
+    except (OSError, ValueError) as error:  # Arrow's errors are kinds of these
+        told = " ".join(str(error).split())
+        raise DatasetError(f"{path} is missing or damaged ({told})") from error
