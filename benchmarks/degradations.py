@@ -63,6 +63,7 @@ from transforms.draw import draw_scene, draw_stream
 from transforms.frame_stages import apply_frame_stages
 from transforms.pixels import to_float, to_uint8
 from transforms.sharpen import sharpen
+from transforms.streams import split_at_last_codec
 
 _SEED = 0
 _IMAGES = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp")
@@ -304,14 +305,14 @@ class OurChain:
             with self.watch.stage("sharpen"):
                 images = [to_uint8(sharpen(to_float(image), USM, 0)) for image in images]
         stages = [*scene.stages, *draw.stages]
-        last = max(n for n, stage in enumerate(stages) if isinstance(stage, CodecDraw))
+        before, codec, after = split_at_last_codec(stages)
         clip = Clip(list(images), [])
-        for stage in stages[:last]:  # one by one only to time them apart
+        for stage in before:  # one by one only to time them apart
             with self.watch.stage(_stage_name(stage)):
                 clip = apply_stages(clip, [stage])
         with self.watch.stage("codec and records"):
             lr = np.stack([f if f.dtype == np.uint8 else to_uint8(f) for f in clip.frames])
-            rest = StreamDraw(stages=stages[last:])
+            rest = StreamDraw(stages=[codec, *after] if codec else [])
             scene = scene.model_copy(update={"stages": []})
             (made,) = make_streams(recipe, scene, [rest], lr)
             return made.decoded

@@ -9,7 +9,15 @@ from hypothesis import strategies as st
 
 from schemas.draw import BlurDraw, BlurKernel
 from tests.pictures import texture
-from transforms.blur import Kernel, blur, blur_kernel, convolve, kernel_at
+from transforms.blur import (
+    Kernel,
+    _seen_taps,
+    blur,
+    blur_kernel,
+    convolve,
+    gaussian_taps,
+    kernel_at,
+)
 from transforms.pixels import to_float
 
 SIZES = (7, 13, 21)
@@ -132,6 +140,17 @@ def test_it_differs_from_opencvs_direct_filter_by_less_than_the_promise(
     taps = taps_of(draw).astype(float)
     expected = cv2.filter2D(image, cv2.CV_64F, taps, borderType=cv2.BORDER_REFLECT_101)
     assert np.abs(blur(image, draw, 0) - expected).max() < BOUND
+
+
+def test_only_taps_that_cannot_be_seen_are_left_out() -> None:
+    narrow = Kernel("anisotropic", 21, 0.5, 0.4, theta=0.3)
+    whole, seen = blur_kernel(narrow), _seen_taps(narrow)
+    assert len(seen) < 9
+    assert np.abs(whole).sum() - np.abs(seen).sum() < 1e-6
+    wide = Kernel("sinc", 21, 0, 0, cutoff=1.5)
+    assert np.array_equal(_seen_taps(wide), blur_kernel(wide))
+    assert len(gaussian_taps(21, 0.5)) < 9 and len(gaussian_taps(21, 3.0)) == 21
+    assert gaussian_taps(21, 0.01).tolist() == [1]
 
 
 @given(

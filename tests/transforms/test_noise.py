@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from schemas.draw import NoiseDraw, NoiseKind
 from tests.pictures import texture
-from transforms.noise import _photon_table, noise
+from transforms.noise import _normal, _normal_tables, _photon_table, noise
 from transforms.pixels import to_float
 
 KINDS = get_args(NoiseKind)
@@ -56,6 +56,21 @@ def test_gaussian_noise_has_the_drawn_deviation_on_the_255_scale(sigma: float) -
 def test_gaussian_noise_is_gaussian() -> None:
     added = 255 * (noise(flat(0.5), noise_draw(level=20), 0).astype(float) - 0.5)
     assert scipy.stats.kstest(added.ravel() / 20, "norm").pvalue > 0.01
+
+
+def test_the_look_up_is_the_normal_distribution_far_into_its_tails() -> None:
+    samples = _normal(np.random.default_rng(7), 4_000_001)  # no multiple of four
+    assert scipy.stats.kstest(samples, "norm").pvalue > 0.01
+    for deviations in (2.8, 2.9, 3.5, 4.0):
+        for tail in (samples > deviations, samples < -deviations):
+            expected = scipy.stats.norm.sf(deviations) * len(samples)
+            assert abs(tail.sum() - expected) < 4 * np.sqrt(expected)
+    body, tails = _normal_tables()
+    assert np.all(np.diff(tails[: len(tails) // 2]) >= 0) and np.all(tails == -tails[::-1])
+    weight = len(tails) / 2**24  # of the tails, which replace the outer entries
+    inner = body[len(tails) // 512 : -len(tails) // 512]
+    variance = (1 - weight) * np.mean(inner.astype(float) ** 2)
+    assert variance + weight * np.mean(tails.astype(float) ** 2) == pytest.approx(1, abs=2e-6)
 
 
 @pytest.mark.parametrize("kind", KINDS)
