@@ -26,6 +26,7 @@ from schemas.sample import (
 )
 from schemas.source import Source
 from schemas.tables import field_table
+from schemas.view import ViewRow
 
 PAGE = Path(__file__).with_name("reference.md")
 
@@ -36,6 +37,7 @@ _TABLES: dict[str, tuple[type[Record], str]] = {
     "index/streams/*.parquet": (StreamRow, "every LR stream"),
     "index/frames/*.parquet": (FrameRow, "every coded LR frame"),
     "index/shards.parquet": (Shard, "every shard; also `index/shards/*.json`, its commit marker"),
+    "VIEW.parquet": (ViewRow, "what to train on; no part of the dataset: `pipelines.view`"),
 }
 _PARTS = (Span, draw.Origin, HrTile, Member, Stream, Generation, Frame, DataFile, Environment)
 _RECIPE = (
@@ -131,7 +133,8 @@ def _members() -> str:
 def _motion() -> str:
     names = MOTION_DTYPE.names or ()
     rows = [(f"`{name}`", f"`{MOTION_DTYPE[name]}`") for name in names]
-    return f"{schemas.motion.__doc__}\n\n{_table(('column', 'type'), rows)}"
+    stored = "Stored as an (N, 8) array of int16, which `numpy.load(...).view(MOTION_DTYPE)` names."
+    return f"{schemas.motion.__doc__}\n{stored}\n\n{_table(('column', 'type'), rows)}"
 
 
 def _encoders() -> str:

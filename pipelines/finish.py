@@ -33,9 +33,9 @@ def finish_dataset(job: Job, shards: Sequence[Shard]) -> int:
         write_table(str(folder / "shards"), Shard, shards)
         publish(folder / "shards", layout.shards)
     manifest = describe_dataset(job, shards)
-    for path, data in documents(manifest).items():
+    for path, data in documents(manifest, layout).items():
         publish_bytes(data, layout.root / path, layout)
-    publish_bytes(manifest_bytes(manifest), layout.manifest, layout)
+    publish_bytes(manifest.data, layout.manifest, layout)
     shutil.rmtree(layout.staging, ignore_errors=True)  # of attempts that were killed
     return sum(manifest.splits.values())
 
@@ -69,13 +69,10 @@ def describe_dataset(job: Job, shards: Sequence[Shard]) -> Manifest:
         tables=[_describe_table(job, path, record) for path, record in tables.items()],
         documents=[],
     )
-    described = [describe_bytes(data, path) for path, data in documents(manifest).items()]
+    described = [
+        describe_bytes(data, path) for path, data in documents(manifest, job.layout).items()
+    ]
     return manifest.model_copy(update={"documents": described})
-
-
-def manifest_bytes(manifest: Manifest) -> bytes:
-    """The manifest as it is stored."""
-    return manifest.model_dump_json(indent=1).encode()
 
 
 def _describe_table(job: Job, path: Path, record: type[Record]) -> DataFile:

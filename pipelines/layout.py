@@ -72,6 +72,10 @@ class Layout(NamedTuple):
         """What probing found out about one batch of inputs."""
         return self.logs / "probed" / f"{batch:06d}.parquet"
 
+    def environment(self, name: str) -> Path:
+        """What a host of the run was."""
+        return self.logs / "environment" / f"{name}.json"
+
     def shard_log(self, shard: str) -> Path:
         """Time, host and attempts of a shard."""
         return self.logs / "shards" / f"{shard}.json"

@@ -1,13 +1,14 @@
 """Making planned samples. Runs in a worker process: here media is opened and encoded."""
 
 import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
 from pipelines import cpu_limit
 from pipelines.errors import MediaError
 from pipelines.media import read_clip, read_photo
+from schemas.draw import SceneDraw, StreamDraw
 from schemas.plan import PlannedSample
 from schemas.recipe import Recipe
 from schemas.record import Outcome, Status
@@ -44,7 +45,7 @@ def make(task: MakeTask) -> list[MadeSample | Outcome]:
     try:
         pictures = read_pictures(task)
     except MediaError as error:
-        return [_left_out(Status.FAILED, "read", error.reason, error.detail)] * len(task.rows)
+        return [left_out(Status.FAILED, "read", error.reason, error.detail)] * len(task.rows)
     outcomes = []
     for row in task.rows:
         cpu_limit.renew()
@@ -76,13 +77,34 @@ def _make_one(task: MakeTask, row: PlannedSample, pictures: Pictures) -> MadeSam
     std = max(luma_std(plain[t]) for t in (0, len(plain) // 2, len(plain) - 1))
     if row.kind is not SampleKind.PSEUDO_VIDEO and std < recipe.hr.min_std:
         detail = f"luma std {std:.2f} is below min_std {recipe.hr.min_std:g}"
-        return _left_out(Status.FILTERED, "read", "flat", detail)
+        return left_out(Status.FILTERED, "read", "flat", detail)
     streams = [draw_stream(recipe, seed, row, scene, k) for k in range(len(recipe.streams))]
+    return make_drawn(task, row, scene, streams, hr, degraded)
+
+
+def make_drawn(
+    task: MakeTask,
+    row: PlannedSample,
+    scene: SceneDraw,
+    streams: Sequence[StreamDraw],
+    hr: np.ndarray,
+    degraded: np.ndarray,
+) -> MadeSample | Outcome:
+    """Make a sample of given draws.
+
+    Args:
+        task: the work that the row belongs to.
+        row: the sample.
+        scene: what its streams share.
+        streams: what each adds.
+        hr: (T, H, W, 3) uint8 RGB, what is stored.
+        degraded: what is degraded, like `hr`.
+    """
     fps = task.sources[row.spans[0].source_id].fps
     try:
-        return make_sample(recipe, seed, row, scene, streams, hr, fps, hr_input=degraded)
+        return make_sample(task.recipe, task.seed, row, scene, streams, hr, fps, hr_input=degraded)
     except CodecError as error:
-        return _left_out(Status.FAILED, "encode", error.reason, error.detail)
+        return left_out(Status.FAILED, "encode", error.reason, error.detail)
 
 
 def sizes_of(pictures: Pictures) -> dict[str, tuple[int, int]]:
@@ -90,5 +112,6 @@ def sizes_of(pictures: Pictures) -> dict[str, tuple[int, int]]:
     return {source_id: (p.shape[0], p.shape[1]) for (source_id, _), p in pictures.items()}
 
 
-def _left_out(status: Status, stage: str, reason: str, detail: str) -> Outcome:
+def left_out(status: Status, stage: str, reason: str, detail: str) -> Outcome:
+    """Why a sample could not be made."""
     return Outcome(status=status, stage=stage, reason=reason, detail=detail)

@@ -6,7 +6,7 @@ Files are told by content, never by name.
 import hashlib
 import os
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Literal
 
 import av
@@ -40,6 +40,21 @@ def sniff(path: str) -> Literal["image", "video"] | None:
     if head.startswith(_IMAGE_STARTS) or is_riff(head, b"WEBP"):
         return "image"
     return None if demuxer_of(head) is None else "video"
+
+
+def file_sha256(path: str) -> str:
+    """SHA-256 of a file, hexadecimal.
+
+    Raises:
+        OSError: if the file cannot be read.
+    """
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def folder_sha256(digests: Iterable[str]) -> str:
+    """What identifies a frame folder, of the hashes of its files in order."""
+    return hashlib.sha256("".join(digests).encode()).hexdigest()
 
 
 def read_clip(paths: Sequence[str], source: Source, span: Span) -> np.ndarray:
@@ -89,8 +104,7 @@ def read_photo(path: str, source: Source) -> np.ndarray:
         MediaError: as `read_image`, or changed.
     """
     try:
-        with open(path, "rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        digest = file_sha256(path)
     except OSError as error:
         raise MediaError("unreadable", error.strerror or str(error)) from error
     if digest != source.source_id:

@@ -2,13 +2,16 @@
 
 import argparse
 import difflib
+import os
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from apache_beam.options.pipeline_options import PipelineOptions, StandardOptions, TypeOptions
 from apache_beam.runners.runner import create_runner
 
 from pipelines.errors import UserError
+from pipelines.licences import LicencePolicy
 from pipelines.pool import available_cores
 from schemas.recipe_files import shipped_recipes
 
@@ -28,6 +31,7 @@ class Options(NamedTuple):
     seed: int
     sources: str
     """path of the source list, empty for none"""
+    licences: LicencePolicy
     num_workers: int
     plan_only: bool
     beam: PipelineOptions
@@ -67,6 +71,15 @@ def _parser() -> argparse.ArgumentParser:
         help="source list: pattern, and any of group, split, licence, attribution",
     )
     parser.add_argument(
+        "--licences",
+        metavar="LIST",
+        help="leave out sources whose licence in the source list is none of these, such as "
+        "CC0-1.0,CC-BY-*; default: take all",
+    )
+    parser.add_argument(
+        "--separate-licences", action="store_true", help="give each licence shards of its own"
+    )
+    parser.add_argument(
         "--workers",
         type=int,
         default=available_cores(),
@@ -83,8 +96,7 @@ def parse_options(arguments: Sequence[str] | None = None) -> Options:
     Raises:
         UserError: if an option is of no one, a value is impossible, or the output is missing.
     """
-    ours, others = _parser().parse_known_args(arguments)
-    _check_others(others)
+    ours, beam = parse_with_beam(_parser(), arguments)
     if ours.input and not ours.output:
         raise UserError("say where the dataset goes: --output FOLDER")
     if not 0 <= ours.seed < _SEEDS:
@@ -97,19 +109,54 @@ def parse_options(arguments: Sequence[str] | None = None) -> Options:
         recipe=ours.recipe,
         seed=ours.seed,
         sources=ours.sources,
+        licences=_licences(ours.licences, ours.separate_licences),
         num_workers=ours.workers,
         plan_only=ours.plan_only,
-        beam=_beam_options(others),
+        beam=beam,
     )
 
 
-def _check_others(others: Sequence[str]) -> None:
+def _licences(listed: str | None, separate: bool) -> LicencePolicy:
+    allowed = tuple(sorted({name.strip() for name in (listed or "").split(",")} - {""}))
+    if listed is not None and not allowed:
+        raise UserError("--licences names none: give some, such as CC0-1.0,CC-BY-*")
+    return LicencePolicy(allowed=allowed, separate=separate)
+
+
+def parse_with_beam(
+    parser: argparse.ArgumentParser, arguments: Sequence[str] | None
+) -> tuple[argparse.Namespace, PipelineOptions]:
+    """Parse a command's own options; the others are Beam's and its runner's.
+
+    Raises:
+        UserError: if an option is of no one, or the runner cannot be used.
+    """
+    ours, others = parser.parse_known_args(arguments)
+    _check_others(others, parser)
+    return ours, _beam_options(others)
+
+
+def check_apart(output: str, inputs: Sequence[str]) -> None:
+    """Refuse an output that lies in an input.
+
+    Raises:
+        UserError: if it does.
+    """
+    for text in inputs:
+        if os.path.isdir(text) and Path(output).is_relative_to(os.path.abspath(text)):
+            raise UserError(
+                f"--output {output} lies in the input {text!r}, which would find its own outcome "
+                "the next time: choose a folder outside"
+            )
+
+
+def _check_others(others: Sequence[str], parser: argparse.ArgumentParser) -> None:
     """Refuse what neither we nor Beam know; a runner of its own may know more."""
     known: Any = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     for group in PipelineOptions.__subclasses__():
         group._add_argparse_args(known)
     parsed, unknown = known.parse_known_args(others)
-    own = [flag for action in _parser()._actions for flag in action.option_strings]
+    own = [flag for action in parser._actions for flag in action.option_strings]
     for argument in unknown:
         flag = argument.split("=")[0]
         similar = difflib.get_close_matches(flag, own, n=1, cutoff=0.75)

@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from pipelines.corpus import SourceRule
 from pipelines.errors import UserError
+from pipelines.licences import LicencePolicy, licence_slugs
 from pipelines.probe import Probed
 from schemas.manifest import sha256_json
 from schemas.plan import PlannedSample, Span
@@ -42,7 +43,11 @@ class Plan(NamedTuple):
 
 
 def make_plan(
-    probed: Sequence[Probed], rules: Sequence[SourceRule], recipe: Recipe, seed: int
+    probed: Sequence[Probed],
+    rules: Sequence[SourceRule],
+    recipe: Recipe,
+    seed: int,
+    policy: LicencePolicy | None = None,
 ) -> Plan:
     """Plan a dataset.
 
@@ -51,15 +56,19 @@ def make_plan(
         rules: the user's source list.
         recipe: the recipe.
         seed: the dataset's seed.
+        policy: which licences it may hold; groups and splits do not depend on it.
 
     Raises:
         UserError: if nothing can be made, or a split that the recipe wants stays empty.
     """
+    policy = policy or LicencePolicy()
     merged = _merge_equal_content(probed)
     _check_rules(merged, rules)
     groups = _groups(probed, rules)
     splits = _splits(merged, groups, rules, recipe)
-    found = [_assign(item, groups, splits, rules) for item in merged]
+    assigned = [_assign(item, groups, splits, rules) for item in merged]
+    policy.check(item.source for item in assigned)
+    found = [item.model_copy(update={"source": policy.apply(item.source)}) for item in assigned]
     usable = [item for item in found if item.source.status is Status.OK]
     is_camera = recipe.pseudo_video.packing == "camera"
     of_images = _camera_clips(usable, recipe) if is_camera else _packs(usable, recipe, seed)
@@ -68,7 +77,7 @@ def make_plan(
     _check_splits(found, samples, rules, recipe)
     return Plan(
         sources=[item.source for item in found],
-        samples=list(_into_shards(samples, recipe, seed)),
+        samples=list(_into_shards(samples, recipe, seed, policy)),
     )
 
 
@@ -353,22 +362,29 @@ def _estimate_bytes(recipe: Recipe, hr_pixels: int, num_frames: int) -> int:
 
 
 def _into_shards(
-    samples: Iterable[PlannedSample], recipe: Recipe, seed: int
+    samples: Sequence[PlannedSample], recipe: Recipe, seed: int, policy: LicencePolicy
 ) -> Iterator[PlannedSample]:
     """Fill shards by estimated size, split by split, in an order that hashes decide.
+
+    Their names begin with the split, since the Hugging Face Hub takes splits from names.
 
     Patches of one clip, and camera clips of one image, stay together, since a worker that has
     decoded it makes them all.
     """
     target = recipe.shard_mib * 2**20
-    ordered = sorted(samples, key=lambda row: (row.split, *_place(row, seed)))
-    for split, rows in itertools.groupby(ordered, key=lambda row: row.split):
+    slugs = licence_slugs(row.licence for row in samples)
+
+    def series(row: PlannedSample) -> str:
+        return f"{row.split}-{slugs[row.licence]}" if policy.separate else row.split
+
+    ordered = sorted(samples, key=lambda row: (series(row), *_place(row, seed)))
+    for name, rows in itertools.groupby(ordered, key=series):
         number, size = 0, 0
         for row in rows:
             if size and size + row.estimated_bytes > target:
                 number, size = number + 1, 0
             size += row.estimated_bytes
-            yield row.model_copy(update={"shard": f"{split}-{number:06d}"})
+            yield row.model_copy(update={"shard": f"{name}-{number:06d}"})
 
 
 def _place(row: PlannedSample, seed: int) -> tuple[str, int, int, str]:

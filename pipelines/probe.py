@@ -3,7 +3,6 @@
 Every frame is decoded once, so that whatever is corrupt is known before anything is planned.
 """
 
-import hashlib
 import os
 from collections.abc import Sequence
 
@@ -13,7 +12,7 @@ import numpy as np
 from pipelines.corpus import Entry, akin
 from pipelines.errors import MediaError
 from pipelines.images import read_image, read_image_header
-from pipelines.media import checksum_of, sniff
+from pipelines.media import checksum_of, file_sha256, folder_sha256, sniff
 from pipelines.scenes import bar_share, cut
 from pipelines.survey import Survey, survey_folder, survey_video
 from schemas.plan import Span
@@ -114,8 +113,7 @@ def _identify(source: Source, path: str) -> Source:
         size = os.path.getsize(path)
         if not size:
             raise MediaError("empty_file", "0 bytes")
-        with open(path, "rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        digest = file_sha256(path)
         kind = SourceKind(sniff(path) or SourceKind.UNKNOWN)
     except OSError as error:
         raise MediaError("unreadable", error.strerror or str(error)) from error
@@ -205,7 +203,7 @@ def _probe_folder(entry: Entry, recipe: Recipe) -> _Found | None:
 
 def _identify_folder(source: Source, paths: Sequence[str]) -> Source:
     files = [_identify(source, path) for path in paths]
-    digest = hashlib.sha256("".join(file.source_id for file in files).encode()).hexdigest()
+    digest = folder_sha256(file.source_id for file in files)
     size = sum(file.size for file in files)
     return source.model_copy(update={"source_id": digest, "size": size, "kind": SourceKind.FRAMES})
 

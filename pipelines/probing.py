@@ -6,6 +6,7 @@ from functools import partial
 from pipelines.corpus import Entry, SourceRule
 from pipelines.job import Job
 from pipelines.layout import publish, staged
+from pipelines.licences import LicencePolicy
 from pipelines.plan import make_plan
 from pipelines.pool import Done, WorkerDied, WorkerPool
 from pipelines.probe import Probed, files_of, not_probed, probe
@@ -81,7 +82,9 @@ def write_locations(job: Job, entries: Sequence[Entry]) -> None:
         publish(folder / "locations", job.layout.locations)
 
 
-def commit_plan(job: Job, num_batches: int, rules: Sequence[SourceRule]) -> list[PlannedSample]:
+def commit_plan(
+    job: Job, num_batches: int, rules: Sequence[SourceRule], policy: LicencePolicy
+) -> list[PlannedSample]:
     """Plan from what probing stored, and write the plan.
 
     Raises:
@@ -92,7 +95,7 @@ def commit_plan(job: Job, num_batches: int, rules: Sequence[SourceRule]) -> list
         for number in range(num_batches)
         for item in read_table(str(job.layout.probed(number)), Probed)
     ]
-    plan = make_plan(found, rules, job.recipe, job.seed)
+    plan = make_plan(found, rules, job.recipe, job.seed, policy)
     layout = job.layout
     with staged(layout) as folder:
         write_table(str(folder / "sources"), Source, plan.sources)

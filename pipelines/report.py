@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from pipelines.job import Job
+from pipelines.licences import UNKNOWN_LICENCE
 from schemas.manifest import read_manifest
 from schemas.plan import PlannedSample
 from schemas.sample import SampleKind
@@ -21,6 +22,7 @@ def describe_plan(job: Job, plan: Sequence[PlannedSample]) -> str:
     kinds = Counter(row.kind for row in plan)
     num_shards = len({row.shard for row in plan})
     splits = Counter(row.split for row in plan)
+    licences = Counter(row.licence or UNKNOWN_LICENCE for row in plan)
     size = sum(row.estimated_bytes for row in plan)
     workers = counted(job.num_workers, "worker")
     seconds = size / _HR_BYTES_PER_CORE_SECOND / job.num_workers
@@ -32,6 +34,7 @@ def describe_plan(job: Job, plan: Sequence[PlannedSample]) -> str:
         f"{counted(len(job.recipe.streams), 'LR stream')}, in {counted(num_shards, 'shard')}",
         f"  sources   {usable} usable{left_out}",
         f"  splits    {', '.join(f'{name} {count}' for name, count in sorted(splits.items()))}",
+        f"  licences  {', '.join(f'{name} {count}' for name, count in sorted(licences.items()))}",
         f"  size      about {size / _BYTES_PER_MIB:.0f} MiB (estimate)",
         f"  time      about {_duration(seconds)} with {workers} (estimate)",
         f"  output    {job.output}",

@@ -12,6 +12,7 @@ from pipelines.corpus import Entry, SourceRule
 from pipelines.errors import UserError
 from pipelines.job import Job
 from pipelines.layout import Layout, publish_bytes
+from pipelines.licences import LicencePolicy
 from schemas.manifest import Environment, sha256_json
 from schemas.record import SCHEMA_VERSION, Record, SchemaVersionError, check_schema_version
 from schemas.wording import counted
@@ -29,9 +30,11 @@ class RunIdentity(Record):
     seed: int
     """the dataset's seed"""
     inputs_sha256: str
-    """of the names and sizes of all input files"""
+    """of the names and sizes of all input files; of a published manifest, if there is one"""
     source_list_sha256: str
-    """of the source list"""
+    """of the source list; empty if a published manifest decides"""
+    licences: LicencePolicy = LicencePolicy()
+    """which licences it may hold"""
     environment: Environment
     """libraries and encoders"""
     code_sha256: str
@@ -43,23 +46,45 @@ _WORDS = {
     "seed": "another seed",
     "inputs_sha256": "other inputs",
     "source_list_sha256": "another source list",
+    "licences": "other --licences or --separate-licences",
     "environment": "other library or encoder versions",
     "code_sha256": "another version of this package's code",
 }
 
 
-def claim_output(job: Job, entries: Sequence[Entry], rules: Sequence[SourceRule]) -> None:
+def claim_output(
+    job: Job,
+    entries: Sequence[Entry],
+    rules: Sequence[SourceRule],
+    policy: LicencePolicy | None = None,
+) -> None:
     """Take the output folder for this run, or find that it is this run's already.
 
     Raises:
         UserError: if it cannot be written, or holds something else.
     """
+    inputs_sha256 = sha256_json([(entry.uri, _sizes(entry.paths)) for entry in entries])
+    source_list_sha256 = sha256_json([asdict(rule) for rule in rules])
+    _claim(job, inputs_sha256, source_list_sha256, policy or LicencePolicy())
+
+
+def claim_for_manifest(job: Job, manifest_sha256: str) -> None:
+    """Take the output folder for the dataset that a manifest describes, wherever its sources lie.
+
+    Raises:
+        UserError: as `claim_output`.
+    """
+    _claim(job, manifest_sha256, "", LicencePolicy())
+
+
+def _claim(job: Job, inputs_sha256: str, source_list_sha256: str, policy: LicencePolicy) -> None:
     wanted = RunIdentity(
         recipe_name=job.recipe.name,
         recipe_sha256=job.recipe.sha256,
         seed=job.seed,
-        inputs_sha256=sha256_json([(entry.uri, _sizes(entry.paths)) for entry in entries]),
-        source_list_sha256=sha256_json([asdict(rule) for rule in rules]),
+        inputs_sha256=inputs_sha256,
+        source_list_sha256=source_list_sha256,
+        licences=policy,
         environment=job.environment,
         code_sha256=_code_sha256(),
     )
@@ -94,7 +119,7 @@ def _code_sha256() -> str:
     another."""
     packages = Path(__file__).parents[1]
     files = [*packages.glob("schemas/*.py"), *packages.glob("transforms/*.py")]
-    files += packages.glob("pipelines/*.py")
+    files += [*packages.glob("pipelines/*.py"), *packages.glob("pipelines/documents/*.py")]
     texts = {f"{file.parent.name}/{file.name}": file.read_text("utf-8") for file in files}
     return sha256_json(texts)
 

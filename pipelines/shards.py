@@ -4,29 +4,28 @@ A shard is built in a staging folder and published file by file, its marker last
 marker says what the plan asks for is not made again; one that is made twice has the same bytes.
 """
 
-import functools
 import hashlib
 import itertools
 import json
 import os
 import platform
-import shutil
-import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 from pydantic import ValidationError
 
+from pipelines.environment import log_environment
 from pipelines.job import Job, check_libraries
 from pipelines.layout import Layout, publish, publish_bytes, staged
 from pipelines.make import MakeTask, make
 from pipelines.pool import Done, WorkerDied, WorkerPool
 from pipelines.progress import Heartbeat
+from pipelines.rows import rows_of, source_ids
 from schemas.manifest import SHARD_TABLES, DataFile, Shard
 from schemas.plan import PlannedSample
 from schemas.record import UNKNOWN, Outcome, Record, Status
-from schemas.sample import FrameRow, SampleRow, StreamFields, StreamRow, lr_member
+from schemas.sample import FrameRow, SampleRow, StreamRow
 from schemas.shard import ShardWriter
 from schemas.source import Source
 from schemas.tables import read_columns, read_rows, read_table, write_table
@@ -69,7 +68,7 @@ def write_shard(job: Job, index: int, pool: WorkerPool) -> Shard:
     started = time.monotonic()
     with staged(job.layout) as folder:
         shard = _ShardBuilder(job, rows, folder).build(pool, heartbeat, plan_sha256)
-    _log_attempt(job.layout, shard, time.monotonic() - started)
+    _log_attempt(job, shard, time.monotonic() - started)
     return shard
 
 
@@ -176,32 +175,11 @@ class _ShardBuilder:
         if isinstance(outcome, Outcome):
             self._tables["samples"].append(self._left_out_row(row, outcome))
             return
-        sample = outcome.sample
-        members = writer.add(sample, outcome.members)
-        offsets = {member.name: member.offset for member in members}
-        fields = sample.model_dump(include=set(SampleRow.model_fields) - {"members"})
-        self._tables["samples"].append(
-            SampleRow(
-                **fields,
-                shard=row.shard,
-                index_in_shard=self._num_samples,
-                source_ids=_source_ids(row),
-                members=members,
-            )
-        )
-        for stream in sample.streams:
-            fields = stream.model_dump(include=set(StreamFields.model_fields))
-            self._tables["streams"].append(StreamRow(**fields, key=sample.key))
-            self._tables["frames"] += [
-                FrameRow(
-                    **frame.model_dump(),
-                    key=sample.key,
-                    stream=stream.stream,
-                    shard=row.shard,
-                    tar_offset=offsets[lr_member(stream.stream)] + frame.packet_position,
-                )
-                for frame in stream.frames
-            ]
+        members = writer.add(outcome.sample, outcome.members)
+        rows = rows_of(outcome.sample, row, self._num_samples, members)
+        self._tables["samples"].append(rows.sample)
+        self._tables["streams"] += rows.streams
+        self._tables["frames"] += rows.frames
         self._num_samples += 1
 
     def _left_out_row(self, row: PlannedSample, outcome: Outcome) -> SampleRow:
@@ -228,12 +206,12 @@ class _ShardBuilder:
             hr_sharpened=self._job.recipe.hr.sharpen != "off",
             scene_draw="",
             shard=row.shard,
-            source_ids=_source_ids(row),
+            source_ids=source_ids(row),
             members=[],
         )
 
     def _uris(self, row: PlannedSample) -> list[str]:
-        return [self._sources[source_id].uris[0] for source_id in _source_ids(row)]
+        return [self._sources[source_id].uris[0] for source_id in source_ids(row)]
 
     def _publish_table(self, table: str, name: str) -> DataFile:
         staged_file, target = self._folder / f"{table}.parquet", self._job.layout.table(table, name)
@@ -249,10 +227,6 @@ def _died(death: WorkerDied) -> Outcome:
     return Outcome(status=Status.FAILED, stage="make", reason=death.reason, detail=death.detail)
 
 
-def _source_ids(row: PlannedSample) -> list[str]:
-    return list(dict.fromkeys(span.source_id for span in row.spans))
-
-
 def describe_file(file: Path, path: str, rows: int) -> DataFile:
     """The record of a file that is listed in the manifest under `path`."""
     with file.open("rb") as opened:
@@ -266,27 +240,8 @@ def describe_bytes(data: bytes, path: str) -> DataFile:
     return DataFile(path=path, size=len(data), sha256=digest, rows=0)
 
 
-@functools.cache
-def machine_and_code() -> dict[str, str]:
-    """CPU and commit, as far as they can be known; for the logs."""
-    cpu_info = Path("/proc/cpuinfo")
-    lines = cpu_info.read_text().splitlines() if cpu_info.is_file() else []
-    models = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    return {"cpu": next(models, platform.processor()), "commit": _commit()}
-
-
-def _commit() -> str:
-    """Of the checkout that this code lies in; empty where there is none."""
-    git, here = shutil.which("git"), Path(__file__).parent
-    if git is None:
-        return ""
-    command = [git, "rev-parse", "HEAD"]
-    told = subprocess.run(command, cwd=here, capture_output=True, text=True, check=False)
-    return told.stdout.strip()
-
-
-def _log_attempt(layout: Layout, shard: Shard, seconds: float) -> None:
-    log = layout.shard_log(shard.shard)
+def _log_attempt(job: Job, shard: Shard, seconds: float) -> None:
+    log = job.layout.shard_log(shard.shard)
     attempts = json.loads(log.read_bytes())["attempts"] if log.is_file() else 0
     entry = {
         "attempts": attempts + 1,
@@ -294,6 +249,6 @@ def _log_attempt(layout: Layout, shard: Shard, seconds: float) -> None:
         "finished_unix_seconds": round(time.time(), 3),
         "host": platform.node(),
         "pid": os.getpid(),
-        **machine_and_code(),
+        "environment": log_environment(job),
     }
-    publish_bytes(json.dumps(entry).encode(), log, layout)
+    publish_bytes(json.dumps(entry).encode(), log, job.layout)

@@ -4,15 +4,29 @@ What travels between them is small (paths, shard numbers, shard records); pixels
 graph is a line with one leaf, since some runners compute nothing else rightly.
 """
 
+from collections.abc import Sequence
+
 import apache_beam as beam
+from apache_beam.options.pipeline_options import PipelineOptions
 
 from pipelines.corpus import Entry
 from pipelines.finish import finish_dataset
 from pipelines.job import Job
 from pipelines.pool import shared_pool
 from pipelines.probing import probe_batch
+from pipelines.progress import ProgressBar
 from pipelines.shards import write_shard
 from schemas.manifest import Shard
+from schemas.plan import PlannedSample
+
+
+def make_shards(job: Job, plan: Sequence[PlannedSample], options: PipelineOptions) -> None:
+    """Make every shard of the committed plan, then finish the dataset."""
+    num_shards = len({row.shard for row in plan})
+    progress = ProgressBar(job.layout, "making", len(plan), "sample")
+    with progress, beam.Pipeline(options=options) as root:
+        shards = root | "WriteShards" >> WriteShards(job, num_shards)
+        _ = shards | "WriteManifest" >> WriteManifest(job)
 
 
 class _InPool(beam.DoFn):

@@ -83,6 +83,16 @@ class Manifest(Record):
     documents: list[DataFile]
     """what is made of the rest, for people and for other tools"""
 
+    @property
+    def data(self) -> bytes:
+        """The manifest file."""
+        return self.model_dump_json(indent=1).encode()
+
+    @property
+    def sha256(self) -> str:
+        """Identifies the dataset: SHA-256 of the manifest file, hexadecimal."""
+        return hashlib.sha256(self.data).hexdigest()
+
 
 def canonical_json(value: Any) -> bytes:
     """JSON with sorted keys and no spaces: equal values give equal bytes."""

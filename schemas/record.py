@@ -60,7 +60,7 @@ class Outcome(Record):
     status: Status = Status.OK
     """ok, filtered (left out by a rule) or failed (could not be read or made)"""
     stage: str = ""
-    """where it ended: probe, read, make or encode; empty when ok"""
+    """where it ended: probe, plan, read, make or encode; empty when ok"""
     reason: str = ""
     """short code to count by, such as too_small, corrupt or worker_died; empty when ok"""
     detail: str = ""

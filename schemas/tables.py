@@ -1,6 +1,6 @@
 """Parquet tables derived from records: one schema, written and read here only."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from typing import Any, BinaryIO, TypeVar
 
@@ -12,6 +12,9 @@ from pydantic_to_pyarrow import get_pyarrow_schema
 from schemas.record import SCHEMA_VERSION, Record, check_schema_version
 
 R = TypeVar("R", bound=Record)
+
+TABLE_ERRORS = (OSError, ValueError, pa.ArrowException)
+"""What reading a table raises that is missing, damaged, or of other records or another release."""
 
 
 @cache
@@ -42,6 +45,10 @@ class TableWriter:
         """Append the rows as one row group."""
         columns = [row.model_dump(mode="json") for row in rows]
         self._writer.write_table(pa.Table.from_pylist(columns, schema=self._schema))
+
+    def describe(self, metadata: Mapping[str, str]) -> None:
+        """Add to the file's own metadata."""
+        self._writer.add_key_value_metadata(dict(metadata))
 
     def close(self) -> None:
         """Finish the file."""
@@ -102,7 +109,17 @@ def read_rows(file: str, record: type[R], column: str, values: Sequence[str]) ->
 def read_columns(file: BinaryIO | str, record: type[Record], columns: list[str]) -> pa.Table:
     """Read some columns of a table as Arrow, checked as by `read_table`."""
     with _open_table(file, record) as table:
-        return table.read(columns=columns)
+        read = table.read(columns=columns)
+    if missing := set(columns) - set(read.column_names):
+        raise ValueError(f"{file} lacks the columns {', '.join(sorted(missing))}")
+    return read
+
+
+def read_metadata(file: BinaryIO | str, record: type[Record]) -> dict[str, str]:
+    """Read what `TableWriter.describe` added, checked as by `read_table`."""
+    with _open_table(file, record) as table:
+        stored: dict[bytes, bytes] = table.metadata.metadata or {}
+    return {key.decode(): value.decode() for key, value in stored.items()}
 
 
 def field_table(record: type[Record]) -> list[tuple[str, str, str]]:

@@ -21,6 +21,8 @@ from transforms.codec import side_data_of
 _MAX_PAST, _MAX_FUTURE = 8, 5  # farthest references tried, frames
 _DISTANCE_PENALTY = 0.02  # levels a frame: prefers the nearer of references that fit alike
 _CELL = 8  # decoders export no block smaller than 8x8, and all lie on that grid
+_STORED_DTYPE = np.dtype("<i2")  # of every column in the member; all fields are 16 bits wide
+_NUM_COLUMNS = MOTION_DTYPE.itemsize // _STORED_DTYPE.itemsize
 
 
 def extract_blocks(
@@ -94,7 +96,9 @@ def _candidates(index: int, step: int, records: Sequence[Frame], anchors_only: b
     if anchors_only:
         coded_before = [i for i in coded_before if records[i].frame_type != FrameType.B][:1]
     reach = _MAX_PAST if step < 0 else _MAX_FUTURE
-    return [i - index for i in coded_before if abs(i - index) <= reach or anchors_only]
+    tried = [i - index for i in coded_before if abs(i - index) <= reach or anchors_only]
+    # In a long run of B frames even the nearest may lie beyond the reach.
+    return tried or [i - index for i in coded_before[:1]]
 
 
 def _gop(index: int, records: Sequence[Frame]) -> tuple[int, int]:
@@ -158,9 +162,13 @@ def _blend(first: np.ndarray, second: np.ndarray, part: np.ndarray) -> np.ndarra
 
 
 def write_blocks(blocks: np.ndarray) -> bytes:
-    """The `mv<k>.npy` member of a stream."""
+    """The `mv<k>.npy` member of a stream: (N, 8) int16, a column for each field of `MOTION_DTYPE`.
+
+    A plain array, since readers that make tables of what they find know no structured ones.
+    """
     buffer = io.BytesIO()
-    np.save(buffer, blocks, allow_pickle=False)
+    columns = np.ascontiguousarray(blocks).view(_STORED_DTYPE)
+    np.save(buffer, columns.reshape(len(blocks), _NUM_COLUMNS), allow_pickle=False)
     return buffer.getvalue()
 
 
@@ -170,9 +178,12 @@ def read_blocks(member: bytes) -> np.ndarray:
     Raises:
         ValueError: if the member holds something else.
     """
-    blocks = np.load(io.BytesIO(member), allow_pickle=False)
-    if not isinstance(blocks, np.ndarray) or blocks.dtype != MOTION_DTYPE or blocks.ndim != 1:
+    columns = np.load(io.BytesIO(member), allow_pickle=False)
+    if not isinstance(columns, np.ndarray) or columns.dtype != _STORED_DTYPE:
         raise ValueError("the member holds no motion vectors")
+    if columns.shape[1:] != (_NUM_COLUMNS,):
+        raise ValueError("the member holds no motion vectors")
+    blocks: np.ndarray = np.ascontiguousarray(columns).view(MOTION_DTYPE)[:, 0]
     return blocks
 
 

@@ -1,6 +1,5 @@
 """The output folder: whose export lies there, and whether this one may go on with it."""
 
-import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,6 @@ from pydantic import ValidationError
 from pipelines.errors import UserError, reason_of
 from pipelines.export.sample import write_whole
 from pipelines.export.tree import EXPORT_NAME, Settings
-from schemas.manifest import MANIFEST_NAME
 
 _DIFFERENCES = {
     "manifest_sha256": "another dataset, or the dataset was made again",
@@ -20,11 +18,6 @@ _DIFFERENCES = {
     "mv_units": "other --mv-units",
     "window": "another --window",
 }
-
-
-def manifest_sha256(dataset: Path) -> str:
-    """What an export recognises its dataset by."""
-    return hashlib.sha256((dataset / MANIFEST_NAME).read_bytes()).hexdigest()
 
 
 def claim(output: Path, dataset: Path, settings: Settings) -> None:

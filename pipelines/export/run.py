@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from pipelines.errors import UserError, reason_of
-from pipelines.export.place import claim, discard, manifest_sha256, write_marker
+from pipelines.export.place import claim, discard, write_marker
 from pipelines.export.sample import (
     Damage,
     ExportTask,
@@ -35,7 +35,7 @@ from schemas.manifest import DatasetError, Manifest, Shard, read_manifest
 from schemas.record import Status
 from schemas.sample import SampleRow, StreamRow
 from schemas.source import Source
-from schemas.tables import read_columns, read_table
+from schemas.tables import TABLE_ERRORS, read_columns, read_table
 from schemas.wording import counted
 
 _PLAIN_NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")  # what may name a file or folder
@@ -138,7 +138,7 @@ def _decide(
     folders = stream_folders(tree, manifest.streams, rates)
     chosen = options.stream or manifest.streams
     return Settings(
-        manifest_sha256=manifest_sha256(options.dataset),
+        manifest_sha256=manifest.sha256,
         layout=tree,
         split=options.split,
         folders={name: folder for name, folder in folders.items() if name in chosen},
@@ -154,7 +154,7 @@ def _rates(layout: Layout, shards: Sequence[Shard], report: Report) -> dict[str,
         table = layout.table("streams", shard.shard)
         try:
             rows = read_columns(str(table), StreamRow, _RATE_COLUMNS).to_pylist()
-        except (OSError, ValueError) as error:  # Arrow's errors are kinds of these
+        except TABLE_ERRORS as error:
             report.add_damage(shard.shard, f"{layout.relative(table)}: {error}")
             continue
         for row in rows:
@@ -165,7 +165,7 @@ def _rates(layout: Layout, shards: Sequence[Shard], report: Report) -> dict[str,
 def _read_sources(layout: Layout) -> dict[str, dict[str, Any]]:
     try:
         rows = read_table(str(layout.sources), Source)
-    except (OSError, ValueError) as error:
+    except TABLE_ERRORS as error:
         raise DatasetError(
             f"{layout.sources} is missing or damaged ({error}): copy the dataset again"
         ) from error
@@ -202,7 +202,7 @@ def _rows(layout: Layout, shard: Shard, report: Report) -> Iterator[SampleRow]:
     name = layout.relative(table)
     try:
         rows = read_table(str(table), SampleRow)
-    except (OSError, ValueError) as error:
+    except TABLE_ERRORS as error:
         report.add_damage(shard.shard, f"{name}: {error}")
         return
     made = [row for row in rows if row.status == Status.OK]

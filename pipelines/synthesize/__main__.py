@@ -9,21 +9,22 @@ import os
 import sys
 import time
 from collections.abc import Sequence
-from pathlib import Path
 
 import apache_beam as beam
 
+from pipelines.beam_log import is_interruption
 from pipelines.corpus import Entry, SourceRule, discover, read_source_list
 from pipelines.demo import demo_inputs, demo_rules
+from pipelines.environment import log_environment
 from pipelines.errors import UserError
 from pipelines.job import Job, check_recipe, describe_environment
-from pipelines.options import Options, parse_options
+from pipelines.options import Options, check_apart, parse_options
 from pipelines.pool import Done, shared_pool
 from pipelines.probing import batches, commit_plan, write_locations
 from pipelines.progress import ProgressBar
 from pipelines.report import describe_plan, describe_result
 from pipelines.run_identity import claim_output
-from pipelines.steps import ProbeSources, WriteManifest, WriteShards
+from pipelines.steps import ProbeSources, make_shards
 from schemas.manifest import read_manifest
 from schemas.plan import PlannedSample
 from schemas.recipe import RecipeError
@@ -40,27 +41,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stderr.write(f"pipelines.synthesize: {error}\n")
         return 2
     except (KeyboardInterrupt, RuntimeError) as error:
-        if not _is_interruption(error):
+        if not is_interruption(error):
             raise
         sys.stderr.write("pipelines.synthesize: interrupted; the same command goes on from here\n")
         return 130
     return 0
-
-
-def _check_apart(output: str, inputs: Sequence[str]) -> None:
-    for text in inputs:
-        if os.path.isdir(text) and Path(output).is_relative_to(os.path.abspath(text)):
-            raise UserError(
-                f"--output {output} lies in the input {text!r}, which would find its own outcome "
-                "the next time: choose a folder outside"
-            )
-
-
-def _is_interruption(error: BaseException | None) -> bool:
-    """Whether Ctrl-C is at the bottom of an error; Beam wraps what is raised inside a step."""
-    while error is not None and not isinstance(error, KeyboardInterrupt):
-        error = error.__cause__ or error.__context__
-    return error is not None
 
 
 def synthesize(options: Options) -> None:
@@ -73,7 +58,7 @@ def synthesize(options: Options) -> None:
     recipe = load_recipe(options.recipe)
     check_recipe(recipe)
     output = os.path.abspath(options.output)
-    _check_apart(output, options.inputs)
+    check_apart(output, options.inputs)
     entries = discover(options.inputs or demo_inputs())
     rules = read_source_list(options.sources) if options.sources else []
     rules += [] if options.inputs else demo_rules()
@@ -87,7 +72,8 @@ def synthesize(options: Options) -> None:
         num_workers=options.num_workers,
         environment=environment.value,
     )
-    claim_output(job, entries, rules)
+    claim_output(job, entries, rules, options.licences)
+    log_environment(job)
     plan = _plan(job, entries, rules, options)
     write_locations(job, entries)
     sys.stdout.write(describe_plan(job, plan))
@@ -104,16 +90,12 @@ def _plan(
     progress = ProgressBar(job.layout, "probing", len(entries), "source")
     with progress, beam.Pipeline(options=options.beam) as root:
         _ = root | "ProbeSources" >> ProbeSources(job, work)
-    return commit_plan(job, len(work), rules)
+    return commit_plan(job, len(work), rules, options.licences)
 
 
 def _make(job: Job, plan: list[PlannedSample], options: Options) -> None:
     started = time.monotonic()
-    num_shards = len({row.shard for row in plan})
-    progress = ProgressBar(job.layout, "making", len(plan), "sample")
-    with progress, beam.Pipeline(options=options.beam) as root:
-        shards = root | "WriteShards" >> WriteShards(job, num_shards)
-        _ = shards | "WriteManifest" >> WriteManifest(job)
+    make_shards(job, plan, options.beam)
     sys.stdout.write(describe_result(job, time.monotonic() - started))
     splits = read_manifest(job.layout.root).splits
     if empty := [split for split, num_samples in splits.items() if not num_samples]:

@@ -476,8 +476,10 @@ def test_time_host_and_code_are_in_the_logs_only(dataset: Path) -> None:
     log = json.loads(Layout(dataset).shard_log(shard).read_bytes())
     assert set(log) == {
         *("attempts", "seconds", "finished_unix_seconds"),
-        *("host", "pid", "cpu", "commit"),
+        *("host", "pid", "environment"),
     }
+    record = json.loads(Layout(dataset).environment(log["environment"]).read_bytes())
+    assert {"cpu", "commit", "ffmpeg", "packages"} <= set(record)
 
 
 def test_plan_only_makes_nothing(

@@ -1,0 +1,91 @@
+"""Which licences a dataset may hold, and which of its shards hold which.
+
+A sample has one licence: packs are of sources that share it, everything else is of one source.
+"""
+
+import re
+from collections.abc import Iterable
+from fnmatch import fnmatchcase
+
+from pipelines.errors import UserError
+from schemas.manifest import sha256_json
+from schemas.record import Record, Status
+from schemas.source import Source
+
+UNKNOWN_LICENCE = "unknown"
+"""Stands in names and counts for a source whose licence nobody told."""
+_SLUG_LENGTH = 40
+
+
+class LicencePolicy(Record):
+    """What the user wants of licences. Another policy is another dataset."""
+
+    allowed: tuple[str, ...] = ()
+    """globs over licences, case ignored; empty: any licence will do, also none"""
+    separate: bool = False
+    """samples of different licences never share a shard"""
+
+    def apply(self, source: Source) -> Source:
+        """The source, left out if its licence is not allowed."""
+        if source.status is not Status.OK or not self.allowed:
+            return source
+        if any(_matches(pattern, source.licence) for pattern in self.allowed):
+            return source
+        told = repr(source.licence) if source.licence else "unknown"
+        return source.model_copy(
+            update={
+                "status": Status.FILTERED,
+                "stage": "plan",
+                "reason": "licence",
+                "detail": f"the licence is {told}, allowed: {', '.join(self.allowed)}",
+                "group": "",
+                "split": "",
+            }
+        )
+
+    def check(self, sources: Iterable[Source]) -> None:
+        """Refuse a pattern that no source has a licence for: it is misspelt.
+
+        Raises:
+            UserError: if there is one.
+        """
+        found = sorted({source.licence for source in sources if source.licence})
+        for pattern in self.allowed:
+            if not any(_matches(pattern, licence) for licence in found):
+                told = f"has {', '.join(map(repr, found))}" if found else "gives no licences"
+                raise UserError(
+                    f"--licences names {pattern!r}, which no source has: the source list "
+                    f"(--sources) {told}"
+                )
+
+
+def _matches(pattern: str, licence: str) -> bool:
+    return bool(licence) and fnmatchcase(licence.lower(), pattern.lower())
+
+
+def licence_slugs(licences: Iterable[str]) -> dict[str, str]:
+    """A part of a file name, [a-z0-9-], for each licence; different ones for different licences."""
+    plain = {licence: _slug(licence) for licence in set(licences)}
+    taken = list(plain.values())
+    return {
+        licence: slug if taken.count(slug) == 1 else f"{slug}-{sha256_json(licence)[:6]}"
+        for licence, slug in plain.items()
+    }
+
+
+def _slug(licence: str) -> str:
+    slug = re.sub("[^a-z0-9]+", "-", licence.lower())[:_SLUG_LENGTH].strip("-")
+    return slug or ("other" if licence else UNKNOWN_LICENCE)
+
+
+_SPDX = (
+    "Apache-2.0", "MIT", "CC0-1.0", "CC-BY-2.0", "CC-BY-2.5", "CC-BY-3.0", "CC-BY-4.0",
+    "CC-BY-SA-3.0", "CC-BY-SA-4.0", "CC-BY-NC-2.0", "CC-BY-NC-3.0", "CC-BY-NC-4.0", "CC-BY-ND-4.0",
+    "CC-BY-NC-ND-3.0", "CC-BY-NC-ND-4.0", "CC-BY-NC-SA-2.0", "CC-BY-NC-SA-3.0", "CC-BY-NC-SA-4.0",
+    "Unlicense",
+)  # fmt: skip
+
+
+def spdx_identifier(licence: str) -> str:
+    """The licence's name in SPDX (in lower case that of the Hugging Face Hub); empty if unknown."""
+    return next((known for known in _SPDX if known.lower() == licence.lower()), "")
