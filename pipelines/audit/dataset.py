@@ -14,7 +14,7 @@ from schemas.recipe import Recipe
 from schemas.record import SchemaVersionError
 from schemas.sample import SampleRow
 from schemas.shard import read_member
-from schemas.tables import R, read_table
+from schemas.tables import TABLE_ERRORS, R, read_table
 
 
 class Dataset(NamedTuple):
@@ -82,6 +82,6 @@ def read_damageable(path: Path, record: type[R]) -> list[R]:
     """
     try:
         return read_table(str(path), record)
-    except (OSError, ValueError) as error:  # Arrow's errors are kinds of these
+    except TABLE_ERRORS as error:
         told = " ".join(str(error).split())
         raise DatasetError(f"{path} is missing or damaged ({told})") from error

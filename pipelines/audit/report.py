@@ -3,6 +3,7 @@
 from collections import Counter
 from pathlib import Path
 
+from pipelines.errors import UserError
 from schemas.record import Record
 
 EXIT_SAME, EXIT_FINDINGS, EXIT_USER_ERROR, EXIT_INTERRUPTED = 0, 1, 2, 130
@@ -59,7 +60,9 @@ class Report(Record):
         """The report for a person; of many findings the first few."""
         looked_at = ", ".join(f"{number} {what}" for what, number in self.looked_at.items())
         lines = [f"{self.command} {self.dataset}: looked at {looked_at or 'nothing'}"]
-        lines += [f"  not looked at: {reason}" for reason in self.not_looked_at]
+        lines += [f"  not looked at: {reason}" for reason in self.not_looked_at[:_MOST_SHOWN]]
+        if (others := len(self.not_looked_at) - _MOST_SHOWN) > 0:
+            lines.append(f"  not looked at: {others} more, which the JSON report lists")
         lines += [
             f"  {finding.check}: {finding.place}: {finding.detail}"
             for finding in self.findings[:_MOST_SHOWN]
@@ -72,5 +75,21 @@ class Report(Record):
         return "\n".join(lines) + "\n"
 
     def write(self, path: Path) -> None:
-        """Write the whole report as JSON."""
-        path.write_text(self.model_dump_json(indent=1) + "\n", encoding="utf-8")
+        """Write the whole report as JSON.
+
+        Raises:
+            UserError: if it cannot be written there.
+        """
+        write_json(self, path)
+
+
+def write_json(record: Record, path: Path) -> None:
+    """Write a record as JSON for a program.
+
+    Raises:
+        UserError: if it cannot be written there.
+    """
+    try:
+        path.write_text(record.model_dump_json(indent=1) + "\n", encoding="utf-8")
+    except OSError as error:
+        raise UserError(f"cannot write the report {path}: {error.strerror}") from error

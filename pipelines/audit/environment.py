@@ -1,0 +1,96 @@
+"""What a dataset was made with, and what is different here."""
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from pipelines.layout import Layout
+from schemas.manifest import Environment
+
+_HOST_PARTS = ("commit", "python", "packages", "ffmpeg", "cpu", "architecture", "libc")
+_FEWER = ("cpu.cores", "packages.vcsr")  # told by hosts, and decide no bytes
+_NAME = re.compile(r"[0-9a-f]+")
+_FFMPEG = ("libavcodec", "libavfilter", "libavformat", "libswscale")
+
+
+class Difference(NamedTuple):
+    """A library or an encoder that is another here."""
+
+    name: str
+    made_with: str
+    here: str
+    cure: str
+    """the command that installs what the dataset was made with"""
+
+    def __str__(self) -> str:
+        return f"{self.name}: made with {self.made_with or 'none'}, here {self.here or 'none'}"
+
+
+def differences(made_with: Environment, here: Environment) -> list[Difference]:
+    """Libraries, then encoders, that are others here."""
+    cures = {
+        name: "" if name in _FFMPEG else f"pip install {name}=={version}"
+        for name, version in made_with.libraries.items()
+    }
+    av = made_with.libraries.get("av", "")
+    # FFmpeg and the encoders come inside PyAV's wheel; the same version may be another build.
+    same_av = av == here.libraries.get("av")
+    of_av = f"pip install {'--force-reinstall --only-binary av ' if same_av else ''}av=={av}"
+    libraries = _differing(made_with.libraries, here.libraries)
+    encoders = _differing(made_with.encoders, here.encoders)
+    return [
+        *(Difference(name, *both, cures.get(name) or of_av) for name, both in libraries.items()),
+        *(Difference(name, *both, of_av) for name, both in encoders.items()),
+    ]
+
+
+def _differing(made_with: Mapping[str, str], here: Mapping[str, str]) -> dict[str, tuple[str, str]]:
+    names = sorted(made_with.keys() | here.keys())
+    both = {name: (made_with.get(name, ""), here.get(name, "")) for name in names}
+    return {name: (made, found) for name, (made, found) in both.items() if made != found}
+
+
+def host_of(layout: Layout, shard: str) -> dict[str, Any]:
+    """What made a shard, as `pipelines.environment` described it; empty where no log tells."""
+    name = _read_json(layout.shard_log(shard)).get("environment")
+    if not isinstance(name, str) or not _NAME.fullmatch(name):
+        return {}
+    return _read_json(layout.environment(name))
+
+
+def host_differences(made_on: Mapping[str, Any], here: Mapping[str, Any]) -> list[str]:
+    """What of a host may decide bytes, and is different here, a line each."""
+    if not made_on:
+        return []
+    return [
+        f"{name}: made with {' '.join(sorted(made)) or 'none'}, "
+        f"here {' '.join(sorted(found)) or 'none'}"
+        for part in _HOST_PARTS
+        for name, made, found in _leaves(part, made_on.get(part), here.get(part))
+        if name not in _FEWER
+    ]
+
+
+def _leaves(name: str, made: Any, here: Any) -> Iterator[tuple[str, set[str], set[str]]]:
+    """(name, values there alone, values here alone) of whatever differs."""
+    if made == here:
+        return
+    if isinstance(made, dict) and isinstance(here, dict):
+        for key in sorted(made.keys() | here.keys()):
+            yield from _leaves(f"{name}.{key}", made.get(key), here.get(key))
+    elif isinstance(made, list) and isinstance(here, list):
+        both = set(map(str, made)), set(map(str, here))
+        yield name, both[0] - both[1], both[1] - both[0]
+    else:
+        yield name, {str(made)} if made else set(), {str(here)} if here else set()
+
+
+def _read_json(file: Path) -> dict[str, Any]:
+    """A log, which may be missing: logs are not part of what is published, and not hashed."""
+    try:
+        told = json.loads(file.read_bytes())
+    except (OSError, ValueError):
+        return {}
+    return told if isinstance(told, dict) else {}

@@ -1,0 +1,164 @@
+"""From a published dataset and its sources to the dataset."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from apache_beam.options.pipeline_options import PipelineOptions
+
+from pipelines.audit.dataset import Dataset, open_dataset, read_damageable
+from pipelines.audit.environment import differences
+from pipelines.audit.files import (
+    changed_files,
+    changed_markers,
+    copy_file,
+    described_files,
+    inside,
+)
+from pipelines.audit.sources import FoundSources, find_sources
+from pipelines.corpus import discover
+from pipelines.environment import log_environment
+from pipelines.errors import UserError
+from pipelines.job import Job, check_recipe, describe_environment
+from pipelines.layout import Layout, publish, publish_bytes, staged
+from pipelines.materialize.proof import MaterializeReport, prove
+from pipelines.media import file_sha256
+from pipelines.options import check_apart
+from pipelines.pool import Done, WorkerPool, shared_pool
+from pipelines.run_identity import claim_for_manifest
+from pipelines.shards import Location
+from pipelines.steps import make_shards
+from schemas.manifest import DatasetError
+from schemas.plan import PlannedSample
+from schemas.source import Source, SourceKind
+from schemas.tables import write_table
+from schemas.wording import counted
+
+_MOST_SHOWN = 10
+
+
+class Options(NamedTuple):
+    """What the user asked for."""
+
+    published: Path
+    inputs: list[str]
+    output: Path
+    """absolute"""
+    allow_missing: bool
+    other_libraries: bool
+    json: Path | None
+    """where the report goes, too"""
+    num_workers: int
+    beam: PipelineOptions
+
+
+def materialize(options: Options) -> MaterializeReport:
+    """Make a published dataset again and compare it with what was published.
+
+    Raises:
+        UserError: if the user's mistake shows, or sources or libraries are missing; nothing was
+            made then.
+        DatasetError: if what was published is damaged.
+    """
+    published = open_dataset(options.published)
+    pool = shared_pool(options.num_workers)
+    _check_whole(published, pool)
+    check_recipe(published.recipe)
+    check_apart(str(options.output), options.inputs)
+    entries = discover(options.inputs)
+    job = _job(published, options, pool)
+    plan = _read_plan(published)
+    sources = _read_sources(published, plan)
+    claim_for_manifest(job, file_sha256(str(published.layout.manifest)))
+    found = find_sources(sources, entries, pool)
+    _check_found(found, len(sources), job.layout, options)
+    copy_file(published.layout.sources, job.layout.sources, job.layout)
+    copy_file(published.layout.plan, job.layout.plan, job.layout)
+    _write_locations(job.layout, sources, found)
+    log_environment(job)
+    make_shards(job, plan, options.beam)
+    return prove(published, job, found, pool)
+
+
+def _check_whole(published: Dataset, pool: WorkerPool) -> None:
+    """Check the tables that the dataset is made from, and compared with."""
+    root, manifest = published.layout.root, published.manifest
+    files = [file for file in described_files(manifest) if not file.path.startswith("data/")]
+    for shard in manifest.shards:
+        inside(root, shard.shard)  # names files that are going to be written
+    if findings := [*changed_files(root, files, pool), *changed_markers(root, manifest)]:
+        others = f" (and {len(findings) - 1} more)" if len(findings) > 1 else ""
+        raise DatasetError(
+            f"{root} is not what its manifest says: {findings[0].place}: "
+            f"{findings[0].detail}{others}; fetch it again"
+        )
+
+
+def _job(published: Dataset, options: Options, pool: WorkerPool) -> Job:
+    """The run that makes the dataset, with the libraries that are here.
+
+    Raises:
+        UserError: if they are others than the dataset was made with, unless that is allowed.
+    """
+    outcome = pool.run(describe_environment, published.recipe)
+    if not isinstance(outcome, Done):
+        raise UserError(f"the encoders do not run here: {outcome}")
+    there = differences(published.manifest.environment, outcome.value)
+    if there and not options.other_libraries:
+        cures = dict.fromkeys(difference.cure for difference in there)
+        raise UserError(
+            f"{options.published} was made with other libraries, which would make other bytes:\n"
+            + "".join(f"  {difference}\n" for difference in there)
+            + "Install what it was made with:\n"
+            + "".join(f"  {cure}\n" for cure in cures)
+            + "or try nevertheless, with --other-libraries"
+        )
+    job = published.job(options.output, options.num_workers)
+    return job.model_copy(update={"environment": outcome.value}) if there else job
+
+
+def _read_plan(published: Dataset) -> list[PlannedSample]:
+    plan = read_damageable(published.layout.plan, PlannedSample)
+    if {row.shard for row in plan} != {shard.shard for shard in published.manifest.shards}:
+        raise DatasetError(f"{published.layout.plan} has other shards than the manifest")
+    return plan
+
+
+def _read_sources(published: Dataset, plan: Sequence[PlannedSample]) -> list[Source]:
+    """The sources that samples are made of."""
+    ids = {span.source_id for row in plan for span in row.spans}
+    rows = read_damageable(published.layout.sources, Source)
+    sources = [row for row in rows if row.source_id in ids]
+    if len(sources) != len(ids):
+        raise DatasetError(f"{published.layout.sources} lacks sources of the plan")
+    return sources
+
+
+def _check_found(found: FoundSources, total: int, layout: Layout, options: Options) -> None:
+    """Tell of sources that are missing or changed before any work is done."""
+    file = layout.logs / "absent_sources.txt"
+    lines = sorted(found.absent.values())
+    file.unlink(missing_ok=True)
+    if lines:
+        publish_bytes("".join(line + "\n" for line in lines).encode(), file, layout)
+    if lines and not options.allow_missing:
+        others = len(lines) - _MOST_SHOWN
+        raise UserError(
+            f"{len(lines)} of {counted(total, 'source')} are not at hand:\n"
+            + "".join(f"  {line}\n" for line in lines[:_MOST_SHOWN])
+            + (f"  and {others} more\n" if others > 0 else "")
+            + f"All are listed in {file}. Name their folders with --input, or make what can be "
+            "made with --allow-missing"
+        )
+
+
+def _write_locations(layout: Layout, sources: Sequence[Source], found: FoundSources) -> None:
+    nowhere = str(layout.logs / "absent")  # such a file is never there
+    locations = []
+    for source in sources:
+        num_files = source.num_frames if source.kind is SourceKind.FRAMES else 1
+        paths = found.paths.get(source.source_id, [nowhere] * num_files)
+        locations.append(Location(source_id=source.source_id, paths=paths))
+    with staged(layout) as folder:
+        write_table(str(folder / "locations"), Location, locations)
+        publish(folder / "locations", layout.locations)
