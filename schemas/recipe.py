@@ -102,7 +102,8 @@ class Recipe(Record):
     variants: Annotated[int, Field(ge=1)] = 1
     """samples of each HR clip, each with draws of its own"""
     num_draws: Annotated[int, Field(ge=0)] = 0
-    """draws that all samples share among them, dealt by hash; 0: each sample has its own"""
+    """draws that all samples share among them, dealt by hash, those of one HR clip in turn; 0: each
+    sample has its own"""
     hr: HrSettings = HrSettings()
     """the ground truth"""
     clips: ClipSettings = ClipSettings()
@@ -144,6 +145,15 @@ class Recipe(Record):
         no_intra = any(e.codec == "av1" and e.rate[0] == "bitrate" for e in self.encoders)
         if self.pseudo_video.packing == "intra" and no_intra:
             raise ValueError("av1 has no bitrate where every frame is coded alone (intra packing)")
+        return self
+
+    @model_validator(mode="after")
+    def _check_draws(self) -> Self:
+        if 0 < self.num_draws < self.variants:
+            raise ValueError(
+                f"variants is {self.variants}, num_draws {self.num_draws}: some variants of a clip "
+                "would be equal; make num_draws as large, or 0"
+            )
         return self
 
     @property

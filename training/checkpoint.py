@@ -42,6 +42,8 @@ class RunConfig(Record):
     """the recipe's name"""
     manifest_sha256: str
     """of the dataset's manifest"""
+    view_sha256: str = ""
+    """of the view that it is trained on; empty for the whole split"""
 
 
 @dataclasses.dataclass

@@ -1,33 +1,48 @@
 """Batches in an order that is a pure function of the dataset, the settings and a number.
 
 Batches are numbered through all epochs, and everything about batch `n` follows from `n`: its
-samples from (seed, epoch, manifest), and each sample's stream, window, crop and flips from
+samples from (seed, epoch, manifest, view), and each sample's stream, window, crop and flips from
 (seed, epoch, key). Ranks and workers take turns in that sequence by arithmetic, so the batches
 are the same however many there are, and going on at batch `n` needs nothing but `n`.
 
 A batch holds either videos or unrelated frames, and one window length. A sample that is shorter
-than the window is used whole, in batches of its own length; each sample comes up once an epoch, so
-the last batch of a length may be smaller.
+than the window is used whole, in batches of its own length; each sample comes up once an epoch, or
+as often as the view says, so the last batch of a length may be smaller.
 """
 
 from __future__ import annotations
 
 import copy
 import hashlib
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch.distributed
 from torch.utils.data import IterableDataset, get_worker_info
 
-from schemas.manifest import canonical_json, read_manifest, sha256_json
+from schemas.manifest import canonical_json, read_manifest
 from schemas.sample import SampleKind
+from schemas.view import ANY
 from training.augment import AUGMENTATIONS
 from training.batch import Batch, Window, collate
 from training.config import StreamSettings, UserError
+from training.items import choose, times_an_epoch, view_items, whole_samples
 from training.samples import Cut, Entry, read_entries, read_window
+
+
+class _Item(NamedTuple):
+    """What a window is taken of."""
+
+    entry: Entry
+    stream: int
+    """-1: any"""
+    frame: int
+    """-1: any"""
+    repeat: int
+    """how many times it came up before in the epoch"""
 
 
 class SampleStream(IterableDataset[Batch]):
@@ -40,21 +55,30 @@ class SampleStream(IterableDataset[Batch]):
         dataset: the dataset's folder.
         split: train or validation.
         settings: how samples become batches.
+        view: what to take of the split, a file that `pipelines.view` wrote; by default all of it.
 
     Raises:
         DatasetError: if there is no dataset.
         UserError: if no batch can be made as asked.
     """
 
-    def __init__(self, dataset: Path, split: str, settings: StreamSettings) -> None:
+    def __init__(
+        self, dataset: Path, split: str, settings: StreamSettings, view: Path | None = None
+    ) -> None:
         self._dataset = dataset
         self._settings = settings
         manifest = read_manifest(dataset)
-        self.manifest_sha256 = sha256_json(manifest.model_dump(mode="json"))
+        self.manifest_sha256, self.view_sha256 = manifest.sha256, ""
         self._num_streams = len(manifest.streams)
         self._entries = read_entries(dataset, manifest, split)
-        _check_can_be_met(self._entries, dataset, split, settings)
-        self.batches_per_epoch = _count_batches(self._entries, settings)
+        self._items = whole_samples(self._entries)
+        if view is not None:
+            self._items, self.view_sha256 = view_items(view, manifest, self._entries)
+            _check_view(view, split, self._items.entry)
+        chosen = [self._entries[index] for index in np.unique(self._items.entry)]
+        _check_can_be_met(chosen, dataset, split, settings)
+        self._groups = self._group_items()
+        self.batches_per_epoch = self._count_batches()
         self._start, self._stop = 0, self.batches_per_epoch
         self._rank, self._num_ranks = _rank()
 
@@ -75,28 +99,53 @@ class SampleStream(IterableDataset[Batch]):
         worker = get_worker_info()
         index, num_workers = (worker.id, worker.num_workers) if worker else (0, 1)
         first = self._start + self._rank + self._num_ranks * index
-        planned_epoch, plan = -1, list[list[Entry]]()
+        planned_epoch, plan = -1, list[list[_Item]]()
         for number in range(first, self._stop, self._num_ranks * num_workers):
             epoch, position = divmod(number, self.batches_per_epoch)
             if epoch != planned_epoch:
                 planned_epoch, plan = epoch, self._plan(epoch)
-            yield collate([self._window(entry, epoch) for entry in plan[position]])
+            yield collate([self._window(item, epoch) for item in plan[position]])
 
-    def _plan(self, epoch: int) -> list[list[Entry]]:
-        rng = _generator("order", self._settings.seed, epoch, self.manifest_sha256)
-        waiting = defaultdict[tuple[bool, int], list[Entry]](list)
+    def _group_items(self) -> dict[tuple[bool, int], np.ndarray]:
+        """Indices of the items that may share a batch, by what they have in common."""
+        groups = defaultdict[tuple[bool, int], list[int]](list)
+        for index in range(len(self._items.entry)):
+            groups[_group(self._item(index), self._settings.frames)].append(index)
+        return {group: np.array(indices) for group, indices in groups.items()}
+
+    def _item(self, index: int, repeat: int = 0) -> _Item:
+        items = self._items
+        entry = self._entries[items.entry[index]]
+        return _Item(entry, int(items.stream[index]), int(items.frame[index]), repeat)
+
+    def _count_batches(self) -> int:
+        sizes = [times_an_epoch(self._items.weight[group]) for group in self._groups.values()]
+        if not sum(sizes):
+            raise UserError(
+                "the weights of the view sum to less than half a sample an epoch: make them larger"
+            )
+        return sum(-(-size // self._settings.batch_size) for size in sizes)
+
+    def _plan(self, epoch: int) -> list[list[_Item]]:
+        """The batches of an epoch."""
+        seed, hashes = self._settings.seed, (self.manifest_sha256, self.view_sha256)
+        rng = _generator("order", seed, epoch, *hashes)
+        chosen = choose(self._items, list(self._groups.values()), rng)
+        waiting = defaultdict[tuple[bool, int], list[_Item]](list)
         full = []
-        for index in rng.permutation(len(self._entries)):
-            group = _group(self._entries[index], self._settings.frames)
-            waiting[group].append(self._entries[index])
+        for index, repeat in zip(chosen.item, chosen.repeat, strict=True):
+            item = self._item(index, int(repeat))
+            group = _group(item, self._settings.frames)
+            waiting[group].append(item)
             if len(waiting[group]) == self._settings.batch_size:
                 full.append(waiting.pop(group))
         return full + list(waiting.values())
 
-    def _window(self, entry: Entry, epoch: int) -> Window:
-        rng = _generator("window", self._settings.seed, epoch, entry.key)
-        cut = _draw_cut(entry, self._settings, self._num_streams, rng)
-        window = read_window(self._dataset, entry, cut)
+    def _window(self, item: _Item, epoch: int) -> Window:
+        identity = (item.entry.key, item.stream, item.frame, item.repeat)
+        rng = _generator("window", self._settings.seed, epoch, *identity)
+        cut = _draw_cut(item, self._settings, self._num_streams, rng)
+        window = read_window(self._dataset, item.entry, cut)
         for augmentation in AUGMENTATIONS:
             if rng.random() < 0.5:
                 window = augmentation(window)
@@ -110,12 +159,16 @@ def _generator(*key: str | int) -> np.random.Generator:
 
 
 def _draw_cut(
-    entry: Entry, settings: StreamSettings, num_streams: int, rng: np.random.Generator
+    item: _Item, settings: StreamSettings, num_streams: int, rng: np.random.Generator
 ) -> Cut:
-    count = min(settings.frames, entry.num_frames)
+    entry, count = item.entry, _window_frames(item, settings.frames)
+    stream = int(rng.integers(num_streams))
+    start = int(rng.integers(entry.num_frames - count + 1))
+    if item.frame != ANY:  # in the middle, or as near to it as the ends of the clip allow
+        start = min(max(item.frame - count // 2, 0), entry.num_frames - count)
     return Cut(
-        stream=int(rng.integers(num_streams)),
-        start=int(rng.integers(entry.num_frames - count + 1)),
+        stream=stream if item.stream == ANY else item.stream,
+        start=start,
         count=count,
         top=int(rng.integers(entry.lr_height - settings.crop + 1)),
         left=int(rng.integers(entry.lr_width - settings.crop + 1)),
@@ -124,14 +177,23 @@ def _draw_cut(
     )
 
 
-def _group(entry: Entry, frames: int) -> tuple[bool, int]:
-    """What samples of one batch have in common: whether frames belong together, window length."""
-    return entry.kind is SampleKind.PSEUDO_VIDEO, min(frames, entry.num_frames)
+def _window_frames(item: _Item, frames: int) -> int:
+    """Frames of the window. Of unrelated pictures, the one that is asked for is taken alone."""
+    if item.entry.kind is SampleKind.PSEUDO_VIDEO and item.frame != ANY:
+        return 1
+    return min(frames, item.entry.num_frames)
 
 
-def _count_batches(entries: Sequence[Entry], settings: StreamSettings) -> int:
-    sizes = Counter(_group(entry, settings.frames) for entry in entries)
-    return sum(-(-size // settings.batch_size) for size in sizes.values())
+def _group(item: _Item, frames: int) -> tuple[bool, int]:
+    """What items of one batch have in common: whether frames belong together, window length."""
+    return item.entry.kind is SampleKind.PSEUDO_VIDEO, _window_frames(item, frames)
+
+
+def _check_view(view: Path, split: str, entries: np.ndarray) -> None:
+    if not len(entries):
+        raise UserError(
+            f"--view {view} has no sample of the split {split!r}: choose some of it, too"
+        )
 
 
 def _check_can_be_met(

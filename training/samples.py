@@ -23,7 +23,7 @@ from schemas.sample import (
     mv_member,
 )
 from schemas.shard import ShardError, read_member
-from schemas.tables import read_columns
+from schemas.tables import TABLE_ERRORS, read_columns
 from training.batch import Window
 from transforms.decode import decode_hr, decode_lr
 from transforms.motion import Flow, dense_flow, read_blocks
@@ -87,7 +87,7 @@ def _shard_entries(dataset: Path, shard: str) -> list[Entry]:
         raise DatasetError(f"{path} is missing, but the manifest names it: copy the dataset again")
     try:
         rows = read_columns(str(path), SampleRow, _COLUMNS).to_pylist()
-    except (OSError, ValueError) as error:  # Arrow's errors are kinds of these
+    except TABLE_ERRORS as error:
         raise DatasetError(f"{path} is damaged ({error}): copy the dataset again") from error
     return [_entry(row) for row in rows if row["status"] == Status.OK]
 

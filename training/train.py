@@ -60,13 +60,16 @@ class RunOptions:
     """go on from the run's checkpoint"""
 
 
-def train(dataset: Path, config: TrainConfig, options: RunOptions) -> list[StreamScore]:
+def train(
+    dataset: Path, config: TrainConfig, options: RunOptions, view: Path | None = None
+) -> list[StreamScore]:
     """Train, validate at the start, on the way and at the end, and leave everything in the run.
 
     Args:
         dataset: a finished dataset.
         config: what decides the weights.
         options: where and how to run.
+        view: what to train on, a file that `pipelines.view` wrote; by default the whole split.
 
     Returns:
         The last validation, one score per stream; empty without a validation split.
@@ -76,7 +79,7 @@ def train(dataset: Path, config: TrainConfig, options: RunOptions) -> list[Strea
         DatasetError: if there is no dataset.
     """
     device = _choose_device(options.device)
-    stream = SampleStream(dataset, "train", config)
+    stream = SampleStream(dataset, "train", config, view)
     validation_set = read_validation_set(dataset)
     run_config = _run_config(dataset, config, stream)
     state = _prepare(run_config, options, device)
@@ -138,6 +141,7 @@ def _run_config(dataset: Path, config: TrainConfig, stream: SampleStream) -> Run
         training=config,
         dataset_name=manifest.name,
         manifest_sha256=stream.manifest_sha256,
+        view_sha256=stream.view_sha256,
     )
 
 
@@ -218,6 +222,7 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     )
     add = parser.add_argument
     add("dataset", type=Path, metavar="DATASET", help="folder with the dataset's manifest")
+    add("--view", type=Path, metavar="PARQUET", help="what to train on; default: the whole split")
     add("--run", type=Path, default=options.run, help="folder for weights, log and scores")
     add("--steps", type=_at_least(1), default=defaults.steps, help="optimizer steps")
     add("--batch-size", type=_at_least(1), default=defaults.batch_size, help="samples in a batch")
@@ -266,7 +271,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     names = [field.name for field in dataclasses.fields(RunOptions)]
     options = RunOptions(**{name: given[name] for name in names})
     try:
-        scores = train(given["dataset"], config, options)
+        scores = train(given["dataset"], config, options, given["view"])
     except (UserError, DatasetError, SchemaVersionError) as error:
         logger.error("error: %s", _message(error))
         return 2

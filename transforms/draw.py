@@ -98,11 +98,12 @@ def draw_scene(
 def _identity(recipe: Recipe, seed: int, planned: PlannedSample) -> tuple[int | str, ...]:
     """What the sample's degradations are seeded by: its own place, or one that it shares."""
     is_pack = planned.kind is SampleKind.PSEUDO_VIDEO
-    place = planned.key if is_pack else planned.spans[0].source_id
-    own = (seed, place, planned.clip, planned.variant)
+    place = planned.group if is_pack else planned.spans[0].source_id  # a pack is its own group
     if not recipe.num_draws:
-        return own
-    return (seed, "shared", int(generator("deal", *own).integers(recipe.num_draws)))
+        return seed, place, planned.clip, planned.variant
+    # Dealt by clip, so that variants of one clip get draws that differ.
+    first = int(generator("deal", seed, place, planned.clip).integers(recipe.num_draws))
+    return seed, "shared", (first + planned.variant) % recipe.num_draws
 
 
 def _origins(

@@ -40,7 +40,7 @@ def pack(key: str = "pack", frames: int = 5) -> PlannedSample:
         Span(source_id="ab", start=1, count=frames - 1),
         Span(source_id="cd", start=0, count=1),
     ]
-    return planned(SampleKind.PSEUDO_VIDEO, spans).model_copy(update={"key": key})
+    return planned(SampleKind.PSEUDO_VIDEO, spans).model_copy(update={"key": key, "group": key})
 
 
 def planned(kind: SampleKind, spans: list[Span]) -> PlannedSample:

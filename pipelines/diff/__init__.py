@@ -1,0 +1,1 @@
+"""Two datasets compared by their tables: `python -m pipelines.diff A B`."""

@@ -1,0 +1,111 @@
+"""What an epoch consists of: items, each a sample or a part of one, and how often each comes up.
+
+Without a view each sample is an item that comes up once. A view (`schemas.view`) lists items with
+weights. An item comes up floor(weight) or ceil(weight) times an epoch, and each group of items a
+fixed number of times, so that all epochs are equally long.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from schemas.manifest import Manifest
+from schemas.view import ANY, ViewError, read_view
+from training.config import UserError
+from training.samples import Entry
+
+_UNIT = 2**20  # weights are whole numbers of this part of 1, so that their sums are exact
+
+
+class Items(NamedTuple):
+    """Items, as arrays of one length, (N,) int64 each."""
+
+    entry: np.ndarray
+    """index of the sample among the entries"""
+    stream: np.ndarray
+    """the LR stream, -1 for any"""
+    frame: np.ndarray
+    """the frame that windows are centred on, -1 for any"""
+    weight: np.ndarray
+    """times an epoch, in units of 2**-20"""
+
+
+class Choice(NamedTuple):
+    """Which items come up in an epoch, in what order, (M,) int64 each."""
+
+    item: np.ndarray
+    """index of the item"""
+    repeat: np.ndarray
+    """how many times it was chosen before, in this epoch"""
+
+
+def whole_samples(entries: Sequence[Entry]) -> Items:
+    """Every sample, once an epoch."""
+    number = len(entries)
+    anything = np.full(number, ANY)
+    return Items(np.arange(number), anything, anything, np.full(number, _UNIT))
+
+
+def view_items(path: Path, manifest: Manifest, entries: Sequence[Entry]) -> tuple[Items, str]:
+    """What a view lists of some entries, and the view's hash.
+
+    Raises:
+        UserError: if the file is no view of this dataset, or has nothing of these entries.
+        SchemaVersionError: if an incompatible release wrote it.
+    """
+    try:
+        view = read_view(path)
+    except ViewError as error:
+        raise UserError(f"--view {error}: write it again with pipelines.view") from error
+    if view.about.manifest_sha256 != manifest.sha256:
+        raise UserError(
+            f"--view {path} is of another dataset (manifest {view.about.manifest_sha256[:12]}, "
+            f"here {manifest.sha256[:12]}): write one of this dataset with pipelines.view"
+        )
+    index = {entry.key: number for number, entry in enumerate(entries)}
+    kept = [row for row, key in enumerate(view.keys) if key in index]
+    items = Items(
+        entry=np.array([index[view.keys[row]] for row in kept], np.int64),
+        stream=np.array(view.streams, np.int64)[kept],
+        frame=np.array(view.frames, np.int64)[kept],
+        weight=np.rint(np.array(view.weights)[kept] * _UNIT).astype(np.int64),
+    )
+    return items, view.about.sha256
+
+
+def times_an_epoch(weights: np.ndarray) -> int:
+    """How often items of these weights, (N,) int64, come up together: their sum, rounded."""
+    return int(weights.sum() + _UNIT // 2) // _UNIT
+
+
+def choose(items: Items, groups: Sequence[np.ndarray], rng: np.random.Generator) -> Choice:
+    """Choose what comes up in an epoch.
+
+    Args:
+        items: all of them.
+        groups: indices of items, (N,) int64 each; each group is chosen from by itself.
+        rng: the generator.
+    """
+    orders = [rng.permutation(group) for group in groups]
+    numbers = [_numbers(items.weight[order], rng) for order in orders]
+    order, number = np.concatenate(orders), np.concatenate(numbers)
+    first = np.cumsum(number) - number
+    item = np.repeat(order, number)
+    repeat = np.arange(len(item)) - np.repeat(first, number)
+    shuffled = rng.permutation(len(item))
+    return Choice(item[shuffled], repeat[shuffled])
+
+
+def _numbers(weights: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """How often each item comes up, (N,) int64: systematic sampling.
+
+    Items lie side by side on a line, each as long as its weight, and are taken at every whole
+    number behind a random offset. Offsets that would change the total are not drawn.
+    """
+    ends = np.cumsum(weights)
+    over = int(ends[-1]) % _UNIT
+    rounds_down = over < _UNIT - over
+    offset = rng.integers(0, _UNIT - over) if rounds_down else rng.integers(_UNIT - over, _UNIT)
+    return np.diff((ends + offset) // _UNIT, prepend=0)
