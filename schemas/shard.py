@@ -56,10 +56,9 @@ class ShardWriter:
         return [self._add_member(sample.key, name, data[name]) for name in names]
 
     def _add_member(self, key: str, name: str, data: bytes) -> Member:
-        info = tarfile.TarInfo(f"{key}.{name}")
+        info = _tar_info(key, name, len(data))
         if len(info.name.encode()) > _MAX_NAME_BYTES:
             raise ValueError(f"{info.name = !r} exceeds {_MAX_NAME_BYTES} bytes")
-        info.size = len(data)
         offset = self._tar.offset + tarfile.BLOCKSIZE
         self._tar.addfile(info, io.BytesIO(data))
         return Member(name=name, offset=offset, size=len(data), crc32=zlib.crc32(data))
@@ -72,6 +71,27 @@ class ShardWriter:
         """
         self._tar.close()
         return self._sink.size, self._sink.sha256.hexdigest()
+
+
+def _tar_info(key: str, name: str, size: int) -> tarfile.TarInfo:
+    info = tarfile.TarInfo(f"{key}.{name}")
+    info.size = size
+    return info
+
+
+def header_bytes(key: str, name: str, size: int) -> bytes:
+    """The tar header that a member has here, all of it."""
+    return _tar_info(key, name, size).tobuf(tarfile.USTAR_FORMAT)
+
+
+def padded_size(size: int) -> int:
+    """Bytes that a member of so many takes up in the tar, without its header."""
+    return -(-size // tarfile.BLOCKSIZE) * tarfile.BLOCKSIZE
+
+
+def archive_size(end: int) -> int:
+    """Bytes of a tar whose last member ends at byte `end`: zeros fill it up."""
+    return -(-(end + 2 * tarfile.BLOCKSIZE) // tarfile.RECORDSIZE) * tarfile.RECORDSIZE
 
 
 class _HashingSink:

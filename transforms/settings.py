@@ -231,9 +231,13 @@ def _check_quantisers(draw: CodecDraw, frames: Sequence[av.VideoFrame]) -> None:
     if draw.rate_mode != "qscale" or draw.lost:
         return
     step = int(draw.rate_value)
-    vp9_index = _VP9_LAST_INDICES.get(step, step * _VP9_INDEX_PER_STEP)
     for index, frame in enumerate(frames):
         blocks, whole = quantiser_map(frame), frame_quantiser(frame)
         is_off = blocks is not None and (blocks != step).any()
-        if is_off or (whole is not None and whole != vp9_index):
+        if is_off or (whole is not None and whole != vp9_index(step)):
             raise CodecError("setting_not_taken", f"frame {index} is not at q {draw.rate_value:g}")
+
+
+def vp9_index(step: int) -> int:
+    """The quantiser index of VP9 that one of libvpx's 64 quantisers stands for."""
+    return _VP9_LAST_INDICES.get(step, step * _VP9_INDEX_PER_STEP)

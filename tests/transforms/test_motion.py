@@ -52,6 +52,18 @@ def test_distances_are_never_zero_and_have_the_sign_of_the_direction() -> None:
     assert all(records[frame].frame_type == "B" for frame in predicted_from_the_future)
 
 
+def test_references_beyond_the_reach_of_the_search_have_a_distance_all_the_same() -> None:
+    still = np.repeat(moving_clip(1, 96, 96), 20, axis=0)
+    draw = draw_for("h264", b_frames=8, b_pyramid=False, preset="superfast")
+    packets = code(still, draw)
+    frames = decode_with_side_data(packets, "h264")
+    records = frame_records(packets, [0] * len(packets), frames)
+    assert "B" * 8 in "".join(record.frame_type for record in records)
+    blocks = extract_blocks(frames, records, "h264", anchors_only=False)
+    assert (blocks["ref_distance"] > 5).any()
+    assert (blocks["ref_distance"] != 0).all()
+
+
 def test_blocks_survive_storage_and_nothing_else_is_taken_for_them() -> None:
     blocks, _ = blocks_of("h264")
     assert np.array_equal(read_blocks(write_blocks(blocks)), blocks)

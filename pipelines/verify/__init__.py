@@ -1,0 +1,1 @@
+"""`python -m pipelines.verify`: whether a dataset is what its records say."""
