@@ -12,30 +12,27 @@ from pathlib import Path
 
 from pipelines.audit.dataset import Dataset, open_dataset
 from pipelines.audit.fields import differing_fields
-from pipelines.audit.report import EXIT_INTERRUPTED, EXIT_USER_ERROR, write_json
+from pipelines.audit.report import write_json
+from pipelines.command import add_json, run_command
 from pipelines.diff.explain import Explainer
 from pipelines.diff.report import Comparison, Difference
 from pipelines.diff.side import Side
 from pipelines.errors import UserError
 from pipelines.progress import watched
-from schemas.manifest import DatasetError
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit status."""
     options = _parser().parse_args(arguments)
-    try:
-        if options.limit < 0:
-            raise UserError(f"--limit is {options.limit}, and must be 0 or more")
-        comparison = compare_datasets(open_dataset(options.a), open_dataset(options.b))
-        if options.json is not None:
-            write_json(comparison, options.json)
-    except (UserError, DatasetError) as error:
-        sys.stderr.write(f"pipelines.diff: {error}\n")
-        return EXIT_USER_ERROR
-    except KeyboardInterrupt:
-        sys.stderr.write("pipelines.diff: interrupted\n")
-        return EXIT_INTERRUPTED
+    return run_command("diff", lambda: _run(options))
+
+
+def _run(options: argparse.Namespace) -> int:
+    if options.limit < 0:
+        raise UserError(f"--limit is {options.limit}, and must be 0 or more")
+    comparison = compare_datasets(open_dataset(options.a), open_dataset(options.b))
+    if options.json:
+        write_json(comparison, options.json)
     sys.stdout.write(comparison.describe(options.limit))
     return comparison.exit_status
 
@@ -48,7 +45,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("a", type=Path, metavar="A", help="folder of a dataset, or its publication")
     parser.add_argument("b", type=Path, metavar="B", help="folder of another one")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write every difference there")
+    add_json(parser)
     parser.add_argument(
         "--limit", type=int, default=10, metavar="N", help="examples to print; default: 10"
     )
