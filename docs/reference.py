@@ -27,6 +27,7 @@ from schemas.sample import (
 from schemas.source import Source
 from schemas.tables import field_table
 from schemas.view import ViewRow
+from schemas.wording import markdown_table
 
 PAGE = Path(__file__).with_name("reference.md")
 
@@ -209,9 +210,8 @@ def _columns(record: type[Record]) -> str:
 
 
 def _table(header: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
-    lines = [header, tuple("---" for _ in header), *rows]
-    cells = [[" ".join(cell.replace("|", "\\|").split()) for cell in line] for line in lines]
-    return "\n".join(f"| {' | '.join(line)} |" for line in cells)
+    cells = ([" ".join(cell.replace("|", "\\|").split()) for cell in row] for row in rows)
+    return markdown_table(header, cells)
 
 
 if __name__ == "__main__":

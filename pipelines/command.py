@@ -7,6 +7,7 @@ from pathlib import Path
 
 from pipelines.beam_log import is_interruption
 from pipelines.errors import UserError
+from pipelines.layout import Layout
 from pipelines.pool import available_cores
 from schemas.manifest import DatasetError
 from schemas.recipe import RecipeError
@@ -60,6 +61,20 @@ def check_workers(number: int) -> int:
     if number < 1:
         raise UserError(f"--workers is {number}, and must be 1 or more")
     return number
+
+
+def check_has_pixels(root: Path) -> None:
+    """Refuse a publication, for commands that need samples.
+
+    Raises:
+        UserError: if it is one.
+    """
+    layout = Layout(root)
+    if layout.manifest.is_file() and not layout.has_shards:
+        raise UserError(
+            f"{root} is published without its pixels; make the dataset first: "
+            f"python -m pipelines.materialize {root} --input SOURCES --output DATASET"
+        )
 
 
 def add_json(parser: argparse.ArgumentParser) -> None:

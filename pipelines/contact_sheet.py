@@ -18,7 +18,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image, ImageDraw
 
-from pipelines.command import EXIT_OK, run_command
+from pipelines.command import EXIT_OK, check_has_pixels, run_command
 from pipelines.drawing import FAINT, FRAME_TYPE_COLORS, INK, PAPER, RULE, Pen, blank
 from pipelines.errors import UserError
 from pipelines.layout import Layout
@@ -80,6 +80,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(options: argparse.Namespace) -> int:
+    check_has_pixels(options.dataset)
     sheet = contact_sheet(options.dataset, options.samples)
     options.output.parent.mkdir(parents=True, exist_ok=True)
     sheet.save(options.output, "PNG")

@@ -7,6 +7,7 @@ listed there. It names no user, no path and no environment variable.
 import functools
 import importlib.metadata
 import json
+import os
 import platform
 import re
 import shutil
@@ -28,6 +29,10 @@ from schemas.record import SCHEMA_VERSION
 _PROJECT = "vcsr"
 _NAME_DIGITS = 12  # hexadecimal; a run has few hosts
 _REQUIREMENT = re.compile(r"(?P<name>[A-Za-z0-9._-]+)")
+_CONFIGURED = re.compile(r"(?:'[^']*'|[^\s'])+")
+"""An option of FFmpeg's configuration; values with blanks are quoted."""
+_CODE = ("schemas", "transforms", "pipelines")
+"""Packages whose code decides bytes."""
 
 
 def log_environment(job: Job) -> str:
@@ -74,11 +79,18 @@ def _software() -> dict[str, Any]:
                 for name, version in sorted(av.library_versions.items())
             },
             "configuration": sorted(
-                {lib["configuration"] for lib in av._core.library_meta.values()}
+                {_without_paths(lib["configuration"]) for lib in av._core.library_meta.values()}
             ),
             "licence": sorted({lib["license"] for lib in av._core.library_meta.values()}),
         },
     }
+
+
+def _without_paths(configuration: str) -> str:
+    """Options without values that hold a path: it may name who built it."""
+    options = (match.group() for match in _CONFIGURED.finditer(configuration))
+    kept = (o if not re.search(r"[/\\]", o) else o.partition("=")[0] for o in options)
+    return " ".join(option for option in kept if not re.search(r"[/\\]", option))
 
 
 @functools.cache
@@ -127,20 +139,30 @@ def _installed(package: str) -> Iterator[tuple[str, str]]:
 
 
 def _commit() -> str:
-    """Of the checkout that this code lies in, marked -dirty if changed; empty where there is none.
+    """Of the checkout that this code lies in, marked -dirty if the code in it is changed; empty
+    where there is none.
 
     A package that is installed below somebody else's checkout is no part of it.
     """
-    git, here = shutil.which("git"), Path(__file__).parent
+    if not _git("ls-files", "--error-unmatch", "--", f"{_CODE[-1]}/__init__.py"):
+        return ""
+    commit = _git("rev-parse", "HEAD")
+    return f"{commit}-dirty" if commit and _git("status", "--porcelain", "--", *_CODE) else commit
+
+
+def _git(*command: str) -> str:
+    """What git says of the checkout around this code; empty if it cannot be asked."""
+    git = shutil.which("git")
     if git is None:
         return ""
-    for command in (
-        ["ls-files", "--error-unmatch", "__init__.py"],
-        ["describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"],
-    ):
-        told = subprocess.run(
-            [git, *command], cwd=here, capture_output=True, text=True, check=False
-        )
-        if told.returncode:
-            return ""
-    return told.stdout.strip()
+    # A checkout that GIT_DIR names may be another one; and looking must not write its index.
+    others = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
+    told = subprocess.run(
+        [git, *command],
+        cwd=Path(__file__).parents[1],
+        env={**others, "GIT_OPTIONAL_LOCKS": "0"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return told.stdout.strip() if not told.returncode else ""

@@ -5,14 +5,15 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from pipelines.documents import documents
+from pipelines.documents import describe
+from pipelines.documents.facts import Facts, read_facts
 from pipelines.job import Job
 from pipelines.layout import publish, publish_bytes, staged
+from pipelines.progress import watched
 from pipelines.shards import describe_bytes, describe_file
 from schemas.manifest import DataFile, Manifest, Shard
 from schemas.plan import PlannedSample
-from schemas.record import Record, Status
-from schemas.sample import SampleRow
+from schemas.record import Record
 from schemas.source import Source
 from schemas.tables import read_columns, write_table
 
@@ -32,8 +33,9 @@ def finish_dataset(job: Job, shards: Sequence[Shard]) -> int:
     with staged(layout) as folder:
         write_table(str(folder / "shards"), Shard, shards)
         publish(folder / "shards", layout.shards)
-    manifest = describe_dataset(job, shards)
-    for path, data in documents(manifest, layout).items():
+    facts = read_facts(watched(shards, len(shards), "describing", "shard"), layout)
+    manifest, texts = _describe(job, shards, facts)
+    for path, data in texts.items():
         publish_bytes(data, layout.root / path, layout)
     publish_bytes(manifest.data, layout.manifest, layout)
     shutil.rmtree(layout.staging, ignore_errors=True)  # of attempts that were killed
@@ -47,6 +49,11 @@ def describe_dataset(job: Job, shards: Sequence[Shard]) -> Manifest:
         job: the run.
         shards: sorted by name.
     """
+    return _describe(job, shards, read_facts(shards, job.layout))[0]
+
+
+def _describe(job: Job, shards: Sequence[Shard], facts: Facts) -> tuple[Manifest, dict[str, bytes]]:
+    """The manifest, and the documents that it lists."""
     tables: dict[Path, type[Record]] = {
         job.layout.plan: PlannedSample,
         job.layout.sources: Source,
@@ -55,6 +62,7 @@ def describe_dataset(job: Job, shards: Sequence[Shard]) -> Manifest:
     splits: Counter[str] = Counter()
     for shard in shards:
         splits[shard.split] += shard.num_samples
+    failures = facts.sources_left_out + facts.samples_left_out
     manifest = Manifest(
         name=job.recipe.name,
         recipe_sha256=job.recipe.sha256,
@@ -64,28 +72,16 @@ def describe_dataset(job: Job, shards: Sequence[Shard]) -> Manifest:
         scale=job.recipe.scale,
         streams=[stream.name for stream in job.recipe.streams],
         splits=dict(sorted(splits.items())),
-        failures=dict(sorted(_count_failures(job, shards).items())),
+        failures=dict(sorted(failures.items())),
         shards=list(shards),
         tables=[_describe_table(job, path, record) for path, record in tables.items()],
         documents=[],
     )
-    described = [
-        describe_bytes(data, path) for path, data in documents(manifest, job.layout).items()
-    ]
-    return manifest.model_copy(update={"documents": described})
+    texts = describe(manifest, facts)
+    described = [describe_bytes(data, path) for path, data in texts.items()]
+    return manifest.model_copy(update={"documents": described}), texts
 
 
 def _describe_table(job: Job, path: Path, record: type[Record]) -> DataFile:
     num_rows = read_columns(str(path), record, []).num_rows
     return describe_file(path, job.layout.relative(path), num_rows)
-
-
-def _count_failures(job: Job, shards: Sequence[Shard]) -> Counter[str]:
-    layout = job.layout
-    tables: list[tuple[Path, type[Record]]] = [(layout.sources, Source)]
-    tables += [(layout.table("samples", shard.shard), SampleRow) for shard in shards]
-    reasons: Counter[str] = Counter()
-    for path, record in tables:
-        columns = read_columns(str(path), record, ["status", "reason"]).to_pylist()
-        reasons.update(row["reason"] for row in columns if row["status"] != Status.OK)
-    return reasons

@@ -21,7 +21,7 @@ class LicencePolicy(Record):
     """What the user wants of licences. Another policy is another dataset."""
 
     allowed: tuple[str, ...] = ()
-    """globs over licences, case ignored; empty: any licence will do, also none"""
+    """licences, or globs over them, case ignored; empty: any licence will do, also none"""
     separate: bool = False
     """samples of different licences never share a shard"""
 
@@ -43,15 +43,24 @@ class LicencePolicy(Record):
             }
         )
 
+    def taken(self, sources: Iterable[Source]) -> dict[str, list[str]]:
+        """Which of the sources' licences each pattern allows."""
+        found = sorted({source.licence for source in sources if source.licence})
+        return {
+            pattern: [licence for licence in found if _matches(pattern, licence)]
+            for pattern in self.allowed
+        }
+
     def check(self, sources: Iterable[Source]) -> None:
         """Refuse a pattern that no source has a licence for: it is misspelt.
 
         Raises:
             UserError: if there is one.
         """
-        found = sorted({source.licence for source in sources if source.licence})
-        for pattern in self.allowed:
-            if not any(_matches(pattern, licence) for licence in found):
+        sources = list(sources)
+        for pattern, licences in self.taken(sources).items():
+            if not licences:
+                found = sorted({source.licence for source in sources if source.licence})
                 told = f"has {', '.join(map(repr, found))}" if found else "gives no licences"
                 raise UserError(
                     f"--licences names {pattern!r}, which no source has: the source list "
@@ -59,8 +68,13 @@ class LicencePolicy(Record):
                 )
 
 
+ANY_LICENCE = LicencePolicy()
+
+
 def _matches(pattern: str, licence: str) -> bool:
-    return bool(licence) and fnmatchcase(licence.lower(), pattern.lower())
+    """Whether a licence is the pattern, as those whose names hold brackets are, or fits it."""
+    licence, pattern = licence.lower(), pattern.lower()
+    return bool(licence) and (licence == pattern or fnmatchcase(licence, pattern))
 
 
 def licence_slugs(licences: Iterable[str]) -> dict[str, str]:

@@ -74,7 +74,7 @@ def _parser() -> argparse.ArgumentParser:
         "--licences",
         metavar="LIST",
         help="leave out sources whose licence in the source list is none of these, such as "
-        "CC0-1.0,CC-BY-*; default: take all",
+        "CC0-1.0,CC-BY-[0-9]* (CC-BY-* would take NC, ND and SA, too); default: take all",
     )
     parser.add_argument(
         "--separate-licences", action="store_true", help="give each licence shards of its own"
@@ -111,7 +111,7 @@ def parse_options(arguments: Sequence[str] | None = None) -> Options:
 def _licences(listed: str | None, separate: bool) -> LicencePolicy:
     allowed = tuple(sorted({name.strip() for name in (listed or "").split(",")} - {""}))
     if listed is not None and not allowed:
-        raise UserError("--licences names none: give some, such as CC0-1.0,CC-BY-*")
+        raise UserError("--licences names none: give some, such as CC0-1.0,CC-BY-[0-9]*")
     return LicencePolicy(allowed=allowed, separate=separate)
 
 

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from pipelines.corpus import SourceRule
 from pipelines.errors import UserError
-from pipelines.licences import LicencePolicy, licence_slugs
+from pipelines.licences import ANY_LICENCE, LicencePolicy, licence_slugs
 from pipelines.probe import Probed
 from schemas.manifest import sha256_json
 from schemas.plan import PlannedSample, Span
@@ -47,7 +47,7 @@ def make_plan(
     rules: Sequence[SourceRule],
     recipe: Recipe,
     seed: int,
-    policy: LicencePolicy | None = None,
+    policy: LicencePolicy = ANY_LICENCE,
 ) -> Plan:
     """Plan a dataset.
 
@@ -61,7 +61,6 @@ def make_plan(
     Raises:
         UserError: if nothing can be made, or a split that the recipe wants stays empty.
     """
-    policy = policy or LicencePolicy()
     merged = _merge_equal_content(probed)
     _check_rules(merged, rules)
     groups = _groups(probed, rules)
@@ -207,13 +206,7 @@ def _check_splits(
     recipe: Recipe,
 ) -> None:
     if not samples:
-        reasons = Counter(item.source.reason for item in found)
-        listed = ", ".join(f"{count} {reason}" for reason, count in reasons.most_common())
-        raise UserError(
-            f"of {counted(len(found), 'source')}, none can be used ({listed}): give images of "
-            f"at least {recipe.hr.patch_height}x{recipe.hr.patch_width} pixels, videos or frame "
-            "folders, or change the recipe's [hr] and [clips]"
-        )
+        raise _nothing_to_make(found, recipe)
     wants_validation = recipe.validation_fraction > 0 or any(r.split == VALIDATION for r in rules)
     wanted = {TRAIN, VALIDATION} if wants_validation else {TRAIN}
     for split in sorted(wanted - {row.split for row in samples}):
@@ -225,6 +218,24 @@ def _check_splits(
             f"'{_example(found)},{split}'; or change the recipe's "
             "validation_fraction (0 for no validation split)"
         )
+
+
+def _nothing_to_make(found: Sequence[Probed], recipe: Recipe) -> UserError:
+    reasons = Counter(item.source.reason for item in found if item.source.reason)
+    listed = ", ".join(f"{count} {reason}" for reason, count in reasons.most_common())
+    cures = []
+    if reasons.pop("licence", 0):
+        cures.append("allow more with --licences, or tell licences in the source list (--sources)")
+    if reasons or not cures:
+        size = f"{recipe.hr.patch_height}x{recipe.hr.patch_width}"
+        cures.append(
+            f"give images of at least {size} pixels, videos or frame folders, or change the "
+            "recipe's [hr] and [clips]"
+        )
+    told = f" ({listed})" if listed else ""
+    return UserError(
+        f"of {counted(len(found), 'source')}, none can be used{told}: {'; or '.join(cures)}"
+    )
 
 
 def _variants(clip: PlannedSample, recipe: Recipe) -> Iterator[PlannedSample]:

@@ -14,12 +14,13 @@ from pipelines.audit.dataset import Dataset, open_dataset
 from pipelines.audit.files import (
     changed_files,
     changed_markers,
+    check_names,
+    check_outside,
     copy_file,
     described_files,
-    inside,
     published_paths,
 )
-from pipelines.command import EXIT_OK, add_workers, check_workers, run_command
+from pipelines.command import EXIT_OK, add_workers, check_has_pixels, check_workers, run_command
 from pipelines.errors import UserError
 from pipelines.layout import Layout
 from pipelines.pool import WorkerPool, shared_pool
@@ -36,6 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(options: argparse.Namespace) -> int:
+    check_has_pixels(options.dataset)
     num_workers = check_workers(options.workers)
     sys.stdout.write(publish_dataset(options.dataset, options.output, num_workers))
     return EXIT_OK
@@ -69,14 +71,15 @@ def publish_dataset(root: Path, output: Path, num_workers: int) -> str:
         DatasetError: if a name in the manifest leads out of the dataset.
     """
     dataset = open_dataset(root)
-    paths = published_paths(dataset.manifest)
-    sources = {path: inside(root, path) for path in paths}
-    _check_output(root, output, paths)
+    check_outside(output, root)
+    check_names(*dataset)
     _check_whole(dataset, shared_pool(num_workers))
+    paths = published_paths(*dataset)
+    _check_output(root, output, paths)
     target = Layout(output)
     try:
         for path in watched(paths, len(paths), "publishing", "file"):
-            copy_file(sources[path], output / path, target)
+            copy_file(root / path, output / path, target)
         shutil.rmtree(target.staging, ignore_errors=True)
     except OSError as error:
         raise UserError(f"cannot write to {output}: {error.strerror}") from error
@@ -108,7 +111,7 @@ def _check_output(root: Path, output: Path, paths: Sequence[str]) -> None:
 def _check_whole(dataset: Dataset, pool: WorkerPool) -> None:
     root, manifest = dataset.layout.root, dataset.manifest
     findings = changed_files(root, described_files(manifest), pool)
-    if findings := [*findings, *changed_markers(root, manifest)]:
+    if findings := [*findings, *changed_markers(dataset.layout, manifest)]:
         others = f" (and {len(findings) - 1} more)" if len(findings) > 1 else ""
         raise UserError(
             f"{root} is not what its manifest says: {findings[0].place}: "

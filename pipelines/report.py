@@ -4,20 +4,20 @@ from collections import Counter
 from collections.abc import Sequence
 
 from pipelines.job import Job
-from pipelines.licences import UNKNOWN_LICENCE
+from pipelines.licences import UNKNOWN_LICENCE, LicencePolicy
 from schemas.manifest import read_manifest
 from schemas.plan import PlannedSample
 from schemas.sample import SampleKind
 from schemas.source import Source
 from schemas.tables import read_table
-from schemas.wording import counted
+from schemas.wording import KIND_NAMES, counted
 
 _BYTES_PER_MIB = 2**20
 _HR_BYTES_PER_CORE_SECOND = 0.7 * _BYTES_PER_MIB
 """HR bytes per second and core: a cautious one of 0.5 to 3 measured with the shipped recipes."""
 
 
-def describe_plan(job: Job, plan: Sequence[PlannedSample]) -> str:
+def describe_plan(job: Job, plan: Sequence[PlannedSample], policy: LicencePolicy) -> str:
     """What will be made: samples, shards, size and time."""
     kinds = Counter(row.kind for row in plan)
     num_shards = len({row.shard for row in plan})
@@ -26,15 +26,18 @@ def describe_plan(job: Job, plan: Sequence[PlannedSample]) -> str:
     size = sum(row.estimated_bytes for row in plan)
     workers = counted(job.num_workers, "worker")
     seconds = size / _HR_BYTES_PER_CORE_SECOND / job.num_workers
-    sources = Counter(row.reason for row in read_table(str(job.layout.sources), Source))
-    usable = sources.pop("", 0)
-    left_out = "".join(f", {count} {reason}" for reason, count in sorted(sources.items()))
+    sources = read_table(str(job.layout.sources), Source)
+    reasons = Counter(row.reason for row in sources)
+    usable = reasons.pop("", 0)
+    left_out = "".join(f", {count} {reason}" for reason, count in sorted(reasons.items()))
+    allowed = (f"{pattern}: {', '.join(of)}" for pattern, of in policy.taken(sources).items())
     lines = [
         f"Plan: {counted(len(plan), 'sample')} ({', '.join(_by_kind(kinds))}) x "
         f"{counted(len(job.recipe.streams), 'LR stream')}, in {counted(num_shards, 'shard')}",
         f"  sources   {usable} usable{left_out}",
         f"  splits    {', '.join(f'{name} {count}' for name, count in sorted(splits.items()))}",
         f"  licences  {', '.join(f'{name} {count}' for name, count in sorted(licences.items()))}",
+        *(f"  allowed   {pattern}" for pattern in allowed),
         f"  size      about {size / _BYTES_PER_MIB:.0f} MiB (estimate)",
         f"  time      about {_duration(seconds)} with {workers} (estimate)",
         f"  output    {job.output}",
@@ -43,12 +46,7 @@ def describe_plan(job: Job, plan: Sequence[PlannedSample]) -> str:
 
 
 def _by_kind(kinds: Counter[SampleKind]) -> list[str]:
-    names = {
-        SampleKind.CLIP: "clip",
-        SampleKind.PSEUDO_VIDEO: "pseudo-video",
-        SampleKind.CAMERA: "camera clip",
-    }
-    return [counted(kinds[kind], name) for kind, name in names.items() if kinds[kind]]
+    return [counted(kinds[kind], name) for kind, name in KIND_NAMES.items() if kinds[kind]]
 
 
 def _duration(seconds: float) -> str:

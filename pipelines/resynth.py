@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import TypeAlias
 
 from pipelines.audit.compare import Verdict, all_members
-from pipelines.audit.dataset import Dataset, open_dataset, read_damageable
-from pipelines.audit.files import inside
+from pipelines.audit.dataset import Dataset, open_dataset
+from pipelines.audit.files import check_outside, inside
 from pipelines.audit.material import Material, RemakeTask, gather
 from pipelines.audit.remake import Comparison, remake_and_compare
-from pipelines.audit.report import Finding, Report
+from pipelines.audit.report import Finding, Report, check_json
 from pipelines.command import add_inputs, add_json, add_workers, check_workers, run_command
 from pipelines.corpus import discover
 from pipelines.errors import UserError
@@ -53,6 +53,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _run(options: argparse.Namespace) -> int:
     report = resynth(options)
     sys.stdout.write(report.describe())
+    if options.json:
+        report.write(options.json)
     return report.exit_status
 
 
@@ -89,6 +91,9 @@ def resynth(options: argparse.Namespace) -> ResynthReport:
         raise UserError("say what becomes of the samples: --verify, --output FOLDER, or both")
     check_workers(options.workers)
     dataset = open_dataset(options.dataset)
+    if options.output:
+        check_outside(options.output, options.dataset)
+    check_json(options.json)
     keys = list(dict.fromkeys(options.keys))
     _check_known(dataset, keys)
     entries = discover(options.input) if options.input else []
@@ -101,14 +106,11 @@ def resynth(options: argparse.Namespace) -> ResynthReport:
             pool.map_ordered(remake_and_compare, tasks), len(tasks), "making again", "sample"
         )
     ]
-    report = _report(options, dataset, samples)
-    if options.json:
-        report.write(options.json)
-    return report
+    return _report(options, dataset, samples)
 
 
 def _check_known(dataset: Dataset, keys: Sequence[str]) -> None:
-    known = [row.key for row in read_damageable(dataset.layout.plan, PlannedSample)]
+    known = [row.key for row in dataset.read(dataset.layout.plan, PlannedSample)]
     for key in keys:
         if key not in known:
             similar = difflib.get_close_matches(key, known, n=3)
@@ -120,11 +122,10 @@ def _tasks(material: Material, keys: Sequence[str]) -> Iterator[RemakeTask]:
     dataset = material.dataset
     rows: dict[str, SampleRow] = {}
     streams: defaultdict[str, list[StreamRow]] = defaultdict(list)
-    for shard in sorted({material.planned[key].shard for key in keys}):
-        rows |= {
-            r.key: r for r in read_damageable(dataset.layout.table("samples", shard), SampleRow)
-        }
-        for stream in read_damageable(dataset.layout.table("streams", shard), StreamRow):
+    for shard in material.hosts:  # of the samples
+        table = dataset.layout.table
+        rows |= {row.key: row for row in dataset.read(table("samples", shard), SampleRow)}
+        for stream in dataset.read(table("streams", shard), StreamRow):
             streams[stream.key].append(stream)
     for key in keys:
         row = rows.get(key)

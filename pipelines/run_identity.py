@@ -12,7 +12,7 @@ from pipelines.corpus import Entry, SourceRule
 from pipelines.errors import UserError
 from pipelines.job import Job
 from pipelines.layout import Layout, publish_bytes
-from pipelines.licences import LicencePolicy
+from pipelines.licences import ANY_LICENCE, LicencePolicy
 from schemas.manifest import Environment, sha256_json
 from schemas.record import SCHEMA_VERSION, Record, SchemaVersionError, check_schema_version
 from schemas.wording import counted
@@ -33,12 +33,12 @@ class RunIdentity(Record):
     """of the names and sizes of all input files; of a published manifest, if there is one"""
     source_list_sha256: str
     """of the source list; empty if a published manifest decides"""
-    licences: LicencePolicy = LicencePolicy()
+    licences: LicencePolicy = ANY_LICENCE
     """which licences it may hold"""
     environment: Environment
     """libraries and encoders"""
     code_sha256: str
-    """of this package's code"""
+    """of this package's code that makes datasets"""
 
 
 _WORDS = {
@@ -56,7 +56,7 @@ def claim_output(
     job: Job,
     entries: Sequence[Entry],
     rules: Sequence[SourceRule],
-    policy: LicencePolicy | None = None,
+    policy: LicencePolicy = ANY_LICENCE,
 ) -> None:
     """Take the output folder for this run, or find that it is this run's already.
 
@@ -65,7 +65,7 @@ def claim_output(
     """
     inputs_sha256 = sha256_json([(entry.uri, _sizes(entry.paths)) for entry in entries])
     source_list_sha256 = sha256_json([asdict(rule) for rule in rules])
-    _claim(job, inputs_sha256, source_list_sha256, policy or LicencePolicy())
+    _claim(job, inputs_sha256, source_list_sha256, policy)
 
 
 def claim_for_manifest(job: Job, manifest_sha256: str) -> None:
@@ -74,7 +74,7 @@ def claim_for_manifest(job: Job, manifest_sha256: str) -> None:
     Raises:
         UserError: as `claim_output`.
     """
-    _claim(job, manifest_sha256, "", LicencePolicy())
+    _claim(job, manifest_sha256, "", ANY_LICENCE)
 
 
 def _claim(job: Job, inputs_sha256: str, source_list_sha256: str, policy: LicencePolicy) -> None:
@@ -115,8 +115,11 @@ def _forget_plan_of_another(layout: Layout, wanted: RunIdentity) -> None:
 
 
 def _code_sha256() -> str:
-    """Of the code that decides bytes, so that no dataset is begun by one version and finished by
-    another."""
+    """Of the code that makes a dataset: all modules of `schemas` and `transforms`, those right in
+    `pipelines`, and the documents.
+
+    Not every line decides bytes; but so no dataset is begun by one version and finished by another.
+    """
     packages = Path(__file__).parents[1]
     files = [*packages.glob("schemas/*.py"), *packages.glob("transforms/*.py")]
     files += [*packages.glob("pipelines/*.py"), *packages.glob("pipelines/documents/*.py")]

@@ -1,7 +1,8 @@
 """Choose what to train on by SQL over a dataset's tables: `python -m pipelines.view DATASET`.
 
 The outcome is a small Parquet file (`schemas.view`) that `training` takes. The query can read the
-datasets' tables and nothing else: no other file, no network, no extension.
+datasets' tables and nothing else: no other file, no network, no extension. Equal queries give equal
+views: one thread reads the tables in order, and functions that draw are refused.
 """
 
 import argparse
@@ -9,23 +10,25 @@ import math
 import os
 import re
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import duckdb
 import pyarrow.dataset
 
-from pipelines.audit.dataset import Dataset, open_dataset
+from pipelines.audit.dataset import Dataset, open_dataset, read_damageable_columns
 from pipelines.command import EXIT_OK, run_command
 from pipelines.errors import UserError
+from pipelines.progress import watched
 from schemas.manifest import SHARD_TABLES, DatasetError
 from schemas.plan import PlannedSample
-from schemas.record import Record, Status
+from schemas.record import Record, SchemaVersionError, Status
 from schemas.sample import FrameRow, SampleRow, StreamRow
 from schemas.source import SPLITS, Source
-from schemas.tables import TABLE_ERRORS, read_columns
-from schemas.view import ANY, MOST_WEIGHT, ViewAbout, ViewRow, write_view
+from schemas.tables import TABLE_ERRORS
+from schemas.view import ANY, MOST_WEIGHT, ViewAbout, ViewError, ViewRow, read_view, write_view
 from schemas.wording import counted
 
 _RECORDS: dict[str, type[Record]] = {
@@ -35,7 +38,9 @@ _RECORDS: dict[str, type[Record]] = {
     "sources": Source,
     "plan": PlannedSample,
 }
-_COLUMNS = ("key", "stream", "frame", "weight")
+_COLUMNS = tuple(ViewRow.model_fields)
+_RESERVED = {*_RECORDS, "main", "temp", "system", "information_schema", "pg_catalog"}
+"""Names that DuckDB, or this command, gives to something else."""
 _SELECTED = {
     "sample": "key",
     "stream": "key, stream",
@@ -45,6 +50,7 @@ _ISOLATED: dict[str, str | bool | int | float | list[str]] = {
     "autoinstall_known_extensions": False,
     "autoload_known_extensions": False,
     "python_enable_replacements": False,
+    "threads": 1,  # several would add floats, and find first rows, in another order each time
 }
 _PARQUET = pyarrow.dataset.ParquetFileFormat(
     default_fragment_scan_options=pyarrow.dataset.ParquetFragmentScanOptions(
@@ -59,16 +65,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return run_command("view", lambda: _run(options))
 
 
+class _Sample(NamedTuple):
+    split: str
+    num_frames: int
+    is_made: bool
+
+
 def _run(options: argparse.Namespace) -> int:
     dataset = open_dataset(options.dataset)
     others = _open_others(options.others)
+    _check_output(options.output, [dataset, *others.values()])
     query = options.sql
     if query is None:
         query = where_query(options.where, options.per, options.weight)
-    rows = select(dataset, others, query)
+    names, found = run_query(dataset, others, query)
+    samples = _read_samples(dataset)
+    rows = list(_rows(dataset, samples, names, found))
     hashes = {name: other.manifest.sha256 for name, other in others.items()}
     about = _write(options.output, dataset, query, hashes, rows)
-    sys.stdout.write(_describe(dataset, rows))
+    sys.stdout.write(_describe(samples, rows))
     sys.stdout.write(
         f"{options.output}: view {about.sha256[:12]}\n"
         f"  train  python -m training.train {options.dataset} --view {options.output}\n"
@@ -124,13 +139,36 @@ def _open_others(given: Sequence[str]) -> dict[str, Dataset]:
     others = dict[str, Dataset]()
     for text in given:
         name, equals, folder = text.partition("=")
-        if not equals or not re.fullmatch("[a-z][a-z0-9_]*", name) or name in {*_RECORDS, *others}:
+        if not equals or not re.fullmatch("[a-z][a-z0-9_]*", name) or name in _RESERVED | {*others}:
             raise UserError(
                 f"--with {text}: give NAME=DATASET, with a name of its own of small letters and "
-                "digits, such as --with other=datasets/second"
+                f"digits, such as --with other=datasets/second; {', '.join(sorted(_RESERVED))} "
+                "are taken"
             )
         others[name] = open_dataset(Path(folder))
     return others
+
+
+def _check_output(output: Path, datasets: Sequence[Dataset]) -> None:
+    """Refuse to write over anything but a view."""
+    if output.is_dir():
+        raise UserError(
+            f"--output {output} is a folder: name a file, such as {output / 'view.parquet'}"
+        )
+    for dataset in datasets:
+        if output.resolve().is_relative_to(dataset.layout.root.resolve()):
+            raise UserError(
+                f"--output {output} lies in the dataset {dataset.layout.root}, which holds nothing "
+                "but what its manifest lists: choose a file outside"
+            )
+    if output.exists():
+        try:
+            read_view(output)
+        except (ViewError, SchemaVersionError) as error:
+            raise UserError(
+                f"--output {output} is there and is no view that this release wrote, so it is not "
+                f"replaced ({error}): choose another, or delete it"
+            ) from error
 
 
 def where_query(where: str, per: str, weight: str) -> str:
@@ -149,36 +187,44 @@ def where_query(where: str, per: str, weight: str) -> str:
     )
 
 
-def select(dataset: Dataset, others: Mapping[str, Dataset], query: str) -> list[ViewRow]:
-    """The rows that a query selects of a dataset.
+def run_query(
+    dataset: Dataset, others: Mapping[str, Dataset], query: str
+) -> tuple[list[str], list[tuple[Any, ...]]]:
+    """What a query selects of a dataset.
 
     Args:
         dataset: what the view is of.
         others: by schema.
         query: a SELECT statement.
 
+    Returns:
+        names: of the columns.
+        rows: their values.
+
     Raises:
-        UserError: if the query is not one, or what it selects is no view of the dataset.
+        UserError: if the query is not one, or has not the columns of a view.
         DatasetError: if a table is missing or damaged.
     """
+    datasets = {"main": dataset, **others}
     with duckdb.connect(config=_ISOLATED) as connection:
-        _add_tables(connection, {"main": dataset, **others})
         try:
-            names, found = _execute(connection, query)
+            _add_tables(connection, datasets)
+            return _execute(connection, query)
         except duckdb.Error as error:
+            if isinstance(error, duckdb.InvalidInputException | duckdb.IOException):
+                _check_tables(datasets.values())  # what reading a damaged one ends in
             told = str(error).strip()
             raise UserError(f"{told}\nThe tables and their columns:\n{_tables()}") from error
-    return list(_rows(dataset, names, found))
 
 
 def _add_tables(connection: duckdb.DuckDBPyConnection, datasets: Mapping[str, Dataset]) -> None:
     """Make each dataset's tables readable by name, and lock every other door."""
     for schema, dataset in datasets.items():
-        connection.execute(f"CREATE SCHEMA IF NOT EXISTS {schema}")
+        connection.execute(f'CREATE SCHEMA IF NOT EXISTS "{schema}"')
         for table, files in _files(dataset).items():
             # Arrow opens the files, so that DuckDB need not be let out for them.
             connection.register(f"_{schema}_{table}", _open(files))
-            connection.execute(f"CREATE VIEW {schema}.{table} AS SELECT * FROM _{schema}_{table}")
+            connection.execute(f'CREATE VIEW "{schema}".{table} AS FROM _{schema}_{table}')
     connection.execute("SET enable_external_access = false")
     connection.execute("SET lock_configuration = true")
 
@@ -199,12 +245,25 @@ def _open(files: Sequence[Path]) -> pyarrow.dataset.Dataset:
         ) from error
 
 
+def _check_tables(datasets: Iterable[Dataset]) -> None:
+    """Read everything, to name the file that is damaged."""
+    files = [
+        (file, _RECORDS[table])
+        for dataset in datasets
+        for table, files in _files(dataset).items()
+        for file in files
+    ]
+    for file, record in watched(files, len(files), "looking for damage", "table"):
+        read_damageable_columns(file, record, list(record.model_fields))
+
+
 def _execute(
     connection: duckdb.DuckDBPyConnection, query: str
 ) -> tuple[list[str], list[tuple[Any, ...]]]:
     statements = connection.extract_statements(query)
     if len(statements) != 1 or statements[0].type is not duckdb.StatementType.SELECT:
         raise UserError("the query is not one SELECT statement: a view is what one selects")
+    _check_repeatable(connection, query)
     result = connection.execute(statements[0])
     names = [column[0] for column in result.description or []]
     if "key" not in names or len(set(names)) < len(names) or not set(names) <= set(_COLUMNS):
@@ -215,32 +274,69 @@ def _execute(
     return names, result.fetchall()
 
 
+_DRAWING = """
+SELECT DISTINCT function_name || '()' FROM duckdb_functions()
+WHERE stability <> 'CONSISTENT' AND function_name IN
+  (SELECT unnest(json_extract_string(json_serialize_sql($query), '$..function_name')))
+UNION ALL
+SELECT 'a sample without REPEATABLE (seed)'
+WHERE 'false' IN
+  (SELECT unnest(json_extract_string(json_serialize_sql($query), '$..repeatable')))
+"""
+
+
+def _check_repeatable(connection: duckdb.DuckDBPyConnection, query: str) -> None:
+    """Refuse what has another outcome each time."""
+    found = connection.execute(_DRAWING, {"query": query}).fetchall()
+    if found:
+        raise UserError(
+            f"the query has {', '.join(sorted(name for (name,) in found))}, and would give another "
+            "view each time: draw by hash instead, such as hash(key) % 10 = 0"
+        )
+
+
 def _tables() -> str:
     lines = (f"  {t}: {', '.join(record.model_fields)}" for t, record in _RECORDS.items())
     return "\n".join(lines)
 
 
+def _read_samples(dataset: Dataset) -> dict[str, _Sample]:
+    columns = ["key", "split", "num_frames", "status"]
+    samples = {}
+    for shard in dataset.manifest.shards:
+        path = dataset.layout.table("samples", shard.shard)
+        for row in read_damageable_columns(path, SampleRow, columns).to_pylist():
+            is_made = row["status"] == Status.OK
+            samples[row["key"]] = _Sample(row["split"], row["num_frames"], is_made)
+    return samples
+
+
 def _rows(
-    dataset: Dataset, names: Sequence[str], found: Sequence[tuple[Any, ...]]
+    dataset: Dataset,
+    samples: Mapping[str, _Sample],
+    names: Sequence[str],
+    found: Sequence[tuple[Any, ...]],
 ) -> Iterator[ViewRow]:
-    lengths = _lengths(dataset)
     num_streams = len(dataset.manifest.streams)
     taken = set[tuple[str, int, int]]()
     left_out = set[str]()
     for values in found:
         given = {"stream": ANY, "frame": ANY, "weight": 1, **dict(zip(names, values, strict=True))}
         key, stream, frame = given["key"], given["stream"], given["frame"]
-        if key not in lengths:
+        sample = samples.get(key) if isinstance(key, str) else None
+        if sample is None:
             raise UserError(f"the query selects key {key!r}, which {dataset.layout.root} has not")
-        if lengths[key] is None:
+        if not sample.is_made:
             left_out.add(key)
             continue
         _check_number("stream", stream, num_streams, key)
-        _check_number("frame", frame, lengths[key] or 0, key)
+        _check_number("frame", frame, sample.num_frames, key)
         if (key, stream, frame) in taken:
             raise UserError(
-                f"the query selects {key}, stream {stream}, frame {frame} more than once: add "
-                "DISTINCT, or GROUP BY and a weight such as count(*)"
+                f"the query selects {key}, stream {stream}, frame {frame} more than once. With "
+                "--where, frames of it differ in --weight: give an expression that is equal in all "
+                "of them, or --per frame. With --sql, add DISTINCT, or GROUP BY and a weight such "
+                "as count(*)"
             )
         taken.add((key, stream, frame))
         if weight := _weight(given["weight"], key):
@@ -250,16 +346,6 @@ def _rows(
             f"{counted(len(left_out), 'selected sample')} could not be made when the dataset was, "
             "and cannot be in a view\n"
         )
-
-
-def _lengths(dataset: Dataset) -> dict[str, int | None]:
-    """Sample -> frames; None for one that could not be made."""
-    lengths: dict[str, int | None] = {}
-    for shard in dataset.manifest.shards:
-        path = str(dataset.layout.table("samples", shard.shard))
-        for row in read_columns(path, SampleRow, ["key", "status", "num_frames"]).to_pylist():
-            lengths[row["key"]] = row["num_frames"] if row["status"] == Status.OK else None
-    return lengths
 
 
 def _check_number(name: str, value: Any, end: int, key: str) -> None:
@@ -290,31 +376,27 @@ def _write(
             f"the query selects nothing of {dataset.layout.root}: widen its condition; it is "
             + " ".join(query.split())
         )
-    part = output.with_name(f"{output.name}.part")
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
-        about = write_view(part, dataset.manifest.sha256, query, others, rows)
-        os.replace(part, output)
+        with tempfile.TemporaryDirectory(dir=output.parent) as folder:
+            part = Path(folder, "view")
+            about = write_view(part, dataset.manifest.sha256, query, others, rows)
+            os.replace(part, output)
     except OSError as error:
         raise UserError(f"--output {output} cannot be written ({error}): choose another") from error
     return about
 
 
-def _describe(dataset: Dataset, rows: Sequence[ViewRow]) -> str:
+def _describe(samples: Mapping[str, _Sample], rows: Sequence[ViewRow]) -> str:
     """What a view holds, split by split."""
-    splits = {shard.shard: shard.split for shard in dataset.manifest.shards}
-    by_key = {}
-    for shard, split in splits.items():
-        table = read_columns(str(dataset.layout.table("samples", shard)), SampleRow, ["key"])
-        by_key.update(dict.fromkeys(table.column("key").to_pylist(), split))
     lines = []
     for split in SPLITS:
-        chosen = [row for row in rows if by_key[row.key] == split]
+        chosen = [row for row in rows if samples[row.key].split == split]
         if chosen:
-            samples = counted(len({row.key for row in chosen}), "sample")
+            keys = counted(len({row.key for row in chosen}), "sample")
             weight = sum(row.weight for row in chosen)
             lines.append(
-                f"  {split:<11}{counted(len(chosen), 'row')} of {samples}, {weight:.6g} an epoch\n"
+                f"  {split:<11}{counted(len(chosen), 'row')} of {keys}, {weight:.6g} an epoch\n"
             )
     return "".join(lines)
 

@@ -5,9 +5,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
-
-from schemas.record import SCHEMA_VERSION, Record, check_schema_version
+from schemas.record import SCHEMA_VERSION, Record, SchemaVersionError, check_schema_version
 
 MANIFEST_NAME = "manifest.json"
 SHARD_TABLES = ("samples", "streams", "frames")
@@ -120,15 +118,21 @@ def read_manifest(dataset: Path) -> Manifest:
         SchemaVersionError: if an incompatible release wrote it.
     """
     path = dataset / MANIFEST_NAME
+    if not dataset.is_dir():
+        raise DatasetError(f"there is no folder {dataset}: check the path")
     if not path.is_file():
         raise DatasetError(
-            f"{dataset} has no {MANIFEST_NAME}: it is no dataset, or its synthesis did not finish; "
-            "run the same pipelines.synthesize command again to finish it"
+            f"{dataset} has no {MANIFEST_NAME}: it is no dataset, or it is not finished; run the "
+            "command that makes it (pipelines.synthesize or pipelines.materialize) again"
         )
     try:
         fields = json.loads(path.read_bytes())
         if isinstance(fields, dict):
             check_schema_version(str(fields.get("schema_version", "")), str(path))
         return Manifest.model_validate(fields)
-    except (json.JSONDecodeError, UnicodeDecodeError, ValidationError) as error:
+    except SchemaVersionError:
+        raise
+    except OSError as error:
+        raise DatasetError(f"{path} cannot be read: {error.strerror}") from error
+    except (ValueError, RecursionError) as error:  # no JSON, too deep, or not these fields
         raise DatasetError(f"{path} is not a manifest: {error}") from error

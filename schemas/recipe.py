@@ -99,7 +99,7 @@ class Recipe(Record):
     """share of groups that go to the validation split; 0 for no such split"""
     shard_mib: Annotated[float, Field(gt=0)] = 256
     """size of a shard to aim at, MiB"""
-    variants: Annotated[int, Field(ge=1)] = 1
+    variants: Annotated[int, Field(ge=1, le=100)] = 1
     """samples of each HR clip, each with draws of its own"""
     num_draws: Annotated[int, Field(ge=0)] = 0
     """draws that all samples share among them, dealt by hash, those of one HR clip in turn; 0: each

@@ -207,7 +207,8 @@ class SampleFields(Record):
     variant: int
     """number of the sample among those of the same HR clip"""
     hr_id: str
-    """SHA-256 of what decides the HR pixels: equal where the same HR went through several draws"""
+    """SHA-256 of what decides the HR pixels: equal where the same HR went through several draws;
+    empty for a sample that was not made"""
     num_frames: int
     """T, frames of HR and of every stream"""
     scale: int

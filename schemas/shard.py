@@ -14,7 +14,9 @@ from typing import Any, BinaryIO
 
 from schemas.sample import JSON_MEMBER, Member, Sample, member_names
 
-_KEY = re.compile(r"[a-z0-9][a-z0-9_-]*")
+PLAIN_NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")
+"""What may name a shard, a sample or a stream: it becomes part of a path."""
+
 _MAX_NAME_BYTES = 100  # USTAR; longer names need extension headers that some readers refuse
 
 
@@ -47,8 +49,8 @@ class ShardWriter:
         Raises:
             ValueError: if the key or the set of members is not that of a sample.
         """
-        if not _KEY.fullmatch(sample.key):
-            raise ValueError(f"{sample.key = !r} must match {_KEY.pattern!r}")
+        if not PLAIN_NAME.fullmatch(sample.key):
+            raise ValueError(f"{sample.key = !r} must match {PLAIN_NAME.pattern!r}")
         data = {JSON_MEMBER: sample.model_dump_json().encode(), **members}
         names = member_names(len(sample.streams))
         if sorted(data) != sorted(names):
@@ -80,8 +82,18 @@ def _tar_info(key: str, name: str, size: int) -> tarfile.TarInfo:
 
 
 def header_bytes(key: str, name: str, size: int) -> bytes:
-    """The tar header that a member has here, all of it."""
-    return _tar_info(key, name, size).tobuf(tarfile.USTAR_FORMAT)
+    """The tar header that a member has here, all of it.
+
+    Raises:
+        ShardError: if no member can have such a name or size.
+    """
+    try:
+        header = _tar_info(key, name, size).tobuf(tarfile.USTAR_FORMAT)
+    except ValueError as error:
+        raise ShardError(f"no member of {size} bytes can be named {key}.{name}: {error}") from error
+    if not PLAIN_NAME.fullmatch(key):
+        raise ShardError(f"{key!r} is no key of a sample")
+    return header
 
 
 def padded_size(size: int) -> int:
@@ -121,10 +133,13 @@ def read_member(file: BinaryIO, member: Member) -> bytes:
     Raises:
         ShardError: if the bytes are missing or not those that were written.
     """
+    # A read takes memory for all that was asked for, also where the file has less.
+    num_held = file.seek(0, io.SEEK_END) - member.offset
+    if member.offset < 0 or not 0 <= member.size <= num_held:
+        told = f"{max(0, num_held)} bytes at {member.offset}, not {member.size}"
+        raise ShardError(f"{member.name}: {told}")
     file.seek(member.offset)
     data = file.read(member.size)
-    if len(data) != member.size:
-        raise ShardError(f"{member.name}: {len(data)} bytes at {member.offset}, not {member.size}")
     if zlib.crc32(data) != member.crc32:
         raise ShardError(f"{member.name} at {member.offset} does not match its checksum")
     return data

@@ -17,7 +17,6 @@ MOST_WEIGHT = 1_000_000
 """Times an epoch; so that sums of weights stay exact."""
 
 _ABOUT = "view"
-_COLUMNS = ["key", "stream", "frame", "weight"]
 
 
 class ViewError(ValueError):
@@ -35,6 +34,9 @@ class ViewRow(Record):
     """display index of the frame that windows are centred on; -1: any, drawn each time"""
     weight: Annotated[float, Field(gt=0, le=MOST_WEIGHT)]
     """how many times an epoch, on average"""
+
+
+_COLUMNS = list(ViewRow.model_fields)
 
 
 class ViewAbout(Record):
@@ -99,6 +101,8 @@ def read_view(path: Path) -> View:
         table = read_columns(str(path), ViewRow, _COLUMNS)
     except SchemaVersionError:
         raise
+    except FileNotFoundError as error:
+        raise ViewError(f"{path} is not there") from error
     except TABLE_ERRORS as error:
         told = " ".join(str(error).split())
         raise ViewError(f"{path} is no view, or is damaged ({told})") from error

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import copy
 import hashlib
+import logging
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -29,8 +30,12 @@ from schemas.view import ANY
 from training.augment import AUGMENTATIONS
 from training.batch import Batch, Window, collate
 from training.config import StreamSettings, UserError
-from training.items import choose, times_an_epoch, view_items, whole_samples
+from training.items import choose, fractions_scale, times_an_epoch, view_items, whole_samples
 from training.samples import Cut, Entry, read_entries, read_window
+
+logger = logging.getLogger(__name__)
+
+_MOST_SCALE = 2.0  # fractions of weights that sum to less than a half are told of
 
 
 class _Item(NamedTuple):
@@ -76,7 +81,7 @@ class SampleStream(IterableDataset[Batch]):
             self._items, self.view_sha256 = view_items(view, manifest, self._entries)
             _check_view(view, split, self._items.entry)
         chosen = [self._entries[index] for index in np.unique(self._items.entry)]
-        _check_can_be_met(chosen, dataset, split, settings)
+        _check_can_be_met(chosen, f"view {view}" if view else str(dataset), split, settings)
         self._groups = self._group_items()
         self.batches_per_epoch = self._count_batches()
         self._start, self._stop = 0, self.batches_per_epoch
@@ -119,12 +124,26 @@ class SampleStream(IterableDataset[Batch]):
         return _Item(entry, int(items.stream[index]), int(items.frame[index]), repeat)
 
     def _count_batches(self) -> int:
-        sizes = [times_an_epoch(self._items.weight[group]) for group in self._groups.values()]
-        if not sum(sizes):
-            raise UserError(
-                "the weights of the view sum to less than half a sample an epoch: make them larger"
-            )
+        groups = self._groups.values()
+        sizes = [times_an_epoch(self._items.weight[group]) for group in groups]
+        for group in groups:
+            self._warn_of_scale(group)
         return sum(-(-size // self._settings.batch_size) for size in sizes)
+
+    def _warn_of_scale(self, group: np.ndarray) -> None:
+        scale = fractions_scale(self._items.weight[group])
+        if scale > _MOST_SCALE:
+            first = self._item(group[0])
+            logger.warning(
+                "the weights of the rows of the view that can share a batch with sample %s "
+                "(windows of %d frames) have fractions that sum to %.3g an epoch: one of these "
+                "rows comes up in each, %.3g times as often as asked; make their weights larger, "
+                "or leave them out",
+                first.entry.key,
+                _window_frames(first, self._settings.frames),
+                1 / scale,
+                scale,
+            )
 
     def _plan(self, epoch: int) -> list[list[_Item]]:
         """The batches of an epoch."""
@@ -197,18 +216,18 @@ def _check_view(view: Path, split: str, entries: np.ndarray) -> None:
 
 
 def _check_can_be_met(
-    entries: Sequence[Entry], dataset: Path, split: str, settings: StreamSettings
+    entries: Sequence[Entry], origin: str, split: str, settings: StreamSettings
 ) -> None:
     if not entries:
         raise UserError(
-            f"{dataset} has no samples in its split {split!r}: synthesise it from more sources, "
+            f"{origin} has no samples in its split {split!r}: synthesise it from more sources, "
             "or look at its table of failures"
         )
     longest = max(entry.num_frames for entry in entries)
     if settings.frames > longest:
         raise UserError(
-            f"windows of {settings.frames} frames are longer than every sample of {dataset}: "
-            f"use --frames {longest} or less, or synthesise longer clips"
+            f"windows of {settings.frames} frames are longer than every sample of {origin}: "
+            f"use --frames {longest} or less, or synthesise or choose longer clips"
         )
     smallest = min(entries, key=lambda entry: min(entry.lr_height, entry.lr_width))
     side = min(smallest.lr_height, smallest.lr_width)

@@ -1,8 +1,9 @@
 """What an epoch consists of: items, each a sample or a part of one, and how often each comes up.
 
 Without a view each sample is an item that comes up once. A view (`schemas.view`) lists items with
-weights. An item comes up floor(weight) or ceil(weight) times an epoch, and each group of items a
-fixed number of times, so that all epochs are equally long.
+weights: times an epoch, on average. All epochs are equally long, so each group of items comes up a
+whole number of times: whole parts of weights as they are, and the fractions of a group scaled
+together, so that their sum is the nearest whole number, but at least 1.
 """
 
 from collections.abc import Sequence
@@ -70,14 +71,27 @@ def view_items(path: Path, manifest: Manifest, entries: Sequence[Entry]) -> tupl
         entry=np.array([index[view.keys[row]] for row in kept], np.int64),
         stream=np.array(view.streams, np.int64)[kept],
         frame=np.array(view.frames, np.int64)[kept],
-        weight=np.rint(np.array(view.weights)[kept] * _UNIT).astype(np.int64),
+        # At least a unit, so that nothing that is listed can never come up.
+        weight=np.maximum(np.rint(np.array(view.weights)[kept] * _UNIT).astype(np.int64), 1),
     )
     return items, view.about.sha256
 
 
 def times_an_epoch(weights: np.ndarray) -> int:
-    """How often items of these weights, (N,) int64, come up together: their sum, rounded."""
-    return int(weights.sum() + _UNIT // 2) // _UNIT
+    """How often items of these weights, (N,) int64, come up together."""
+    return int((weights // _UNIT).sum()) + _times_of_fractions(weights % _UNIT)
+
+
+def fractions_scale(weights: np.ndarray) -> float:
+    """The factor by which the fractions of a group's weights, (N,) int64, are scaled."""
+    fractions = weights % _UNIT
+    asked = int(fractions.sum()) / _UNIT
+    return _times_of_fractions(fractions) / asked if asked else 1.0
+
+
+def _times_of_fractions(fractions: np.ndarray) -> int:
+    asked = int(fractions.sum())
+    return max((asked + _UNIT // 2) // _UNIT, 1) if asked else 0
 
 
 def choose(items: Items, groups: Sequence[np.ndarray], rng: np.random.Generator) -> Choice:
@@ -101,11 +115,13 @@ def choose(items: Items, groups: Sequence[np.ndarray], rng: np.random.Generator)
 def _numbers(weights: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """How often each item comes up, (N,) int64: systematic sampling.
 
-    Items lie side by side on a line, each as long as its weight, and are taken at every whole
-    number behind a random offset. Offsets that would change the total are not drawn.
+    Scaled fractions lie side by side on a line, and an item is taken at every whole number in its
+    own, behind a random offset. Their sum is whole, so any offset takes equally many.
     """
-    ends = np.cumsum(weights)
-    over = int(ends[-1]) % _UNIT
-    rounds_down = over < _UNIT - over
-    offset = rng.integers(0, _UNIT - over) if rounds_down else rng.integers(_UNIT - over, _UNIT)
-    return np.diff((ends + offset) // _UNIT, prepend=0)
+    offset = rng.integers(_UNIT) / _UNIT  # sums of this and a whole number are exact
+    whole, fractions = np.divmod(weights, _UNIT)
+    ends = np.cumsum(fractions)
+    if not ends[-1]:
+        return whole
+    ends = ends / ends[-1] * _times_of_fractions(fractions)
+    return whole + np.diff(np.floor(ends + offset), prepend=0).astype(np.int64)

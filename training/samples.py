@@ -118,6 +118,11 @@ def read_window(dataset: Path, entry: Entry, cut: Cut) -> Window:
         CodecError: if a bitstream does not decode.
     """
     path = dataset / "data" / f"{entry.shard}.tar"
+    if not path.parent.is_dir():
+        raise DatasetError(
+            f"{dataset} is published without its pixels; make the dataset first: "
+            f"python -m pipelines.materialize {dataset} --input SOURCES --output DATASET"
+        )
     if not path.is_file():
         raise DatasetError(f"{path} is missing, but the manifest names it: copy the dataset again")
     with path.open("rb") as file:

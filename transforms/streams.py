@@ -116,7 +116,7 @@ def make_stream(
     positions = packet_positions(nut, coded.packets, int(coding["fps"]))
     records = _records(coded, positions, codec)
     blocks = extract_blocks(
-        coded.frames, records, coding["codec"], anchors_only=_refers_to_anchors_only(codec)
+        coded.frames, records, coding["codec"], anchors_only=refers_to_anchors_only(codec)
     )
     damaged = [record.display_index for record in records if record.damaged]
     blocks = blocks[~np.isin(blocks["frame"], damaged)]  # the decoder makes some up for gaps
@@ -130,7 +130,7 @@ def make_stream(
         name=name,
         lr_kind=LrKind.LOSSLESS if codec is None else LrKind.CODEC,
         earlier=list(earlier),
-        qp_from=_qp_from(records[0]),
+        qp_from=qp_from(records[0]),
         motion_blocks=len(blocks),
         decoded_sha256=hashlib.sha256(decoded.tobytes()).hexdigest(),
         read_matrix="" if codec is None else codec.color.read_matrix,
@@ -174,7 +174,7 @@ def _records(coded: _Coded, positions: Sequence[int], draw: CodecDraw | None) ->
     return frame_records(coded.packets, positions, coded.frames, damaged)
 
 
-def _refers_to_anchors_only(draw: CodecDraw | None) -> bool:
+def refers_to_anchors_only(draw: CodecDraw | None) -> bool:
     """Whether every block refers to the nearest I or P frame, so that there is no choice."""
     if draw is None or draw.codec != "h264":
         return True  # the lossless setting has one reference, the MPEG codecs know no more
@@ -202,6 +202,7 @@ def _coding_fields(
 ) -> dict[str, Any]:
     settings = stream_settings(draw, frames)
     first = frames[0]
+    matrix, color_range = color_tags(first)
     return {
         "encoder_build": settings.encoder_build,
         "settings_from": settings.settings_from,
@@ -211,8 +212,8 @@ def _coding_fields(
         "gop_frames": settings.gop_frames,
         "b_frames": settings.b_frames,
         "pixel_format": first.format.name,
-        "color_matrix": _MATRIX_NAMES.get(first.colorspace, "unspecified"),
-        "color_range": _RANGE_NAMES.get(first.color_range, "unspecified"),
+        "color_matrix": matrix,
+        "color_range": color_range,
         "coded_height": first.height,
         "coded_width": first.width,
         "stream_bytes": sum(len(packet.data) for packet in packets),
@@ -220,7 +221,14 @@ def _coding_fields(
     }
 
 
-def _qp_from(first: Frame) -> Literal["decoder", "encoder", "none"]:
+def color_tags(frame: av.VideoFrame) -> tuple[str, str]:
+    """(matrix, range) that the bitstream of a decoded frame is tagged with."""
+    matrix = _MATRIX_NAMES.get(frame.colorspace, "unspecified")
+    return matrix, _RANGE_NAMES.get(frame.color_range, "unspecified")
+
+
+def qp_from(first: Frame) -> Literal["decoder", "encoder", "none"]:
+    """Who told the quantisers of a stream, by the record of its first frame."""
     if first.qp_max >= 0:
         return "decoder"
     return "encoder" if first.qp_mean >= 0 else "none"

@@ -6,7 +6,8 @@ sample's record.
 
 import io
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -17,6 +18,7 @@ from schemas.sample import HrTile
 _EPOCH = (1980, 1, 1, 0, 0, 0)  # ZIP's earliest date: the same bytes whenever it is written
 _UNIX = 3
 _LOCAL_HEADER_BYTES = 30  # before the file name, in front of each stored file
+_WEBP_HEADER_BYTES, _LOSSLESS_MARK = 25, b"\x2f"
 
 
 def pack_tiles(frames: np.ndarray, tile: int) -> tuple[bytes, list[HrTile]]:
@@ -29,34 +31,47 @@ def pack_tiles(frames: np.ndarray, tile: int) -> tuple[bytes, list[HrTile]]:
     Returns:
         The `hr.zip` member, and where each tile lies in it.
     """
+    num_frames, height, width, _ = frames.shape
+    places = tile_places(num_frames, height, width, tile)
+    return pack_files((place, encode_webp(frames[place.area])) for place in places)
+
+
+class TilePlace(NamedTuple):
+    """What part of an HR patch a tile holds."""
+
+    frame: int
+    top: int
+    left: int
+    height: int
+    width: int
+
+    @property
+    def area(self) -> tuple[int, slice, slice]:
+        """Its place in a (T, H, W, 3) array."""
+        rows = slice(self.top, self.top + self.height)
+        return self.frame, rows, slice(self.left, self.left + self.width)
+
+
+def tile_places(num_frames: int, height: int, width: int, tile: int) -> Iterator[TilePlace]:
+    """The tiles of a patch, in the order in which they are stored."""
+    for index in range(num_frames):
+        for top in range(0, height, tile):
+            for left in range(0, width, tile):
+                yield TilePlace(index, top, left, min(tile, height - top), min(tile, width - left))
+
+
+def pack_files(files: Iterable[tuple[TilePlace, bytes]]) -> tuple[bytes, list[HrTile]]:
+    """Store tiles that are WebP files already; returns what `pack_tiles` does."""
     buffer, tiles = io.BytesIO(), []
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
-        for index, frame in enumerate(frames):
-            for top, left in _tile_corners(frame.shape[0], frame.shape[1], tile):
-                pixels = frame[top : top + tile, left : left + tile]
-                info = zipfile.ZipInfo(f"{index:05d}_{top:05d}_{left:05d}.webp", _EPOCH)
-                info.create_system = _UNIX
-                data = encode_webp(pixels)
-                offset = buffer.tell() + _LOCAL_HEADER_BYTES + len(info.filename)
-                archive.writestr(info, data)
-                tiles.append(
-                    HrTile(
-                        frame=index,
-                        top=top,
-                        left=left,
-                        height=pixels.shape[0],
-                        width=pixels.shape[1],
-                        offset=offset,
-                        size=len(data),
-                    )
-                )
+        for place, data in files:
+            name = f"{place.frame:05d}_{place.top:05d}_{place.left:05d}.webp"
+            info = zipfile.ZipInfo(name, _EPOCH)
+            info.create_system = _UNIX
+            offset = buffer.tell() + _LOCAL_HEADER_BYTES + len(info.filename)
+            archive.writestr(info, data)
+            tiles.append(HrTile(**place._asdict(), offset=offset, size=len(data)))
     return buffer.getvalue(), tiles
-
-
-def _tile_corners(height: int, width: int, tile: int) -> Iterator[tuple[int, int]]:
-    for top in range(0, height, tile):
-        for left in range(0, width, tile):
-            yield top, left
 
 
 def encode_webp(pixels: np.ndarray) -> bytes:
@@ -64,6 +79,19 @@ def encode_webp(pixels: np.ndarray) -> bytes:
     buffer = io.BytesIO()
     Image.fromarray(pixels).save(buffer, "WEBP", lossless=True, quality=0, method=0)
     return buffer.getvalue()
+
+
+def webp_size(data: bytes) -> tuple[int, int]:
+    """(height, width) of a lossless WebP file, as its header tells; nothing is decoded.
+
+    Raises:
+        ValueError: if it is not one.
+    """
+    marks = data[:4], data[8:16], data[20:21]
+    if len(data) < _WEBP_HEADER_BYTES or marks != (b"RIFF", b"WEBPVP8L", _LOSSLESS_MARK):
+        raise ValueError("the HR tile is not a WebP image, or not a lossless one")
+    sides = int.from_bytes(data[21:25], "little")  # 14 bits each, less 1
+    return (sides >> 14 & 0x3FFF) + 1, (sides & 0x3FFF) + 1
 
 
 def decode_webp(data: bytes) -> np.ndarray:

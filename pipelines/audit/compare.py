@@ -6,6 +6,8 @@ from enum import StrEnum
 from typing import NamedTuple
 from zlib import crc32
 
+import av
+import cv2
 import numpy as np
 from pydantic import ValidationError
 
@@ -22,6 +24,18 @@ from schemas.sample import (
 from transforms.codec import CodecError
 from transforms.decode import decode_hr, decode_lr
 from transforms.degrade import MadeSample
+
+BAD_DATA = (
+    CodecError,
+    ValueError,
+    LookupError,
+    ArithmeticError,
+    MemoryError,
+    OSError,
+    av.FFmpegError,
+    cv2.error,
+)
+"""What carrying out a draw, or decoding, raises where the data is not what it should be."""
 
 
 class Verdict(StrEnum):
@@ -40,7 +54,9 @@ class Stored(NamedTuple):
     streams: Sequence[StreamRow]
     """the rows of its streams, in order, with the hashes of their pixels"""
     members: Mapping[str, bytes]
-    """the members themselves; empty where only the tables are at hand"""
+    """the members that are whole; empty where only the tables are at hand"""
+    damaged: Mapping[str, str]
+    """what is wrong with the other members, by name"""
 
 
 def all_members(made: MadeSample) -> dict[str, bytes]:
@@ -51,15 +67,17 @@ def all_members(made: MadeSample) -> dict[str, bytes]:
 def compare(made: MadeSample, stored: Stored) -> dict[str, Verdict]:
     """How alike the members are, by extension, in the order of the tar."""
     again = all_members(made)
+    places = {member.name: member for member in stored.row.members}
     verdicts = {}
-    for member in stored.row.members:
-        data = again.get(member.name, b"")
-        if _is_same(data, member, stored.members.get(member.name)):
-            verdicts[member.name] = Verdict.BYTES
-        elif _has_same_pixels(member.name, made, stored):
-            verdicts[member.name] = Verdict.PIXELS
+    for name in dict.fromkeys([*places, *again]):
+        if name not in places or name not in again or name in stored.damaged:
+            verdicts[name] = Verdict.DIFFERENT
+        elif _is_same(again[name], places[name], stored.members.get(name)):
+            verdicts[name] = Verdict.BYTES
+        elif _has_same_pixels(name, made, stored):
+            verdicts[name] = Verdict.PIXELS
         else:
-            verdicts[member.name] = Verdict.DIFFERENT
+            verdicts[name] = Verdict.DIFFERENT
     return verdicts
 
 
@@ -93,16 +111,18 @@ def _is_same(data: bytes, member: Member, stored: bytes | None) -> bool:
 
 
 def _has_same_pixels(name: str, made: MadeSample, stored: Stored) -> bool:
+    if name == JSON_MEMBER:
+        return False
     try:
         there = _pixels_sha256(name, stored)
         # The table has the streams' hashes, and none of HR.
         return bool(there) and there == _decoded_sha256(name, made.sample, made.members[name])
-    except (CodecError, ValueError):
+    except BAD_DATA:
         return False  # what is stored does not decode
 
 
 def _pixels_sha256(name: str, stored: Stored) -> str:
-    if stored.members:
+    if name in stored.members and JSON_MEMBER in stored.members:
         sample = Sample.model_validate_json(stored.members[JSON_MEMBER])
         return _decoded_sha256(name, sample, stored.members[name])
     recorded = {lr_member(stream.stream): stream.decoded_sha256 for stream in stored.streams}

@@ -1,20 +1,22 @@
 """A finished dataset, opened to be looked at."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+import pyarrow as pa
 from pydantic import ValidationError
 
+from pipelines.audit.files import described_files
 from pipelines.errors import UserError
 from pipelines.job import Job
 from pipelines.layout import Layout
 from schemas.manifest import DatasetError, Manifest, Shard, read_manifest
 from schemas.recipe import Recipe
-from schemas.record import SchemaVersionError
-from schemas.sample import SampleRow
+from schemas.record import Record, SchemaVersionError
+from schemas.sample import Member, SampleRow
 from schemas.shard import read_member
-from schemas.tables import TABLE_ERRORS, R, read_table
+from schemas.tables import TABLE_ERRORS, R, read_columns, read_table
 
 
 class Dataset(NamedTuple):
@@ -45,7 +47,23 @@ class Dataset(NamedTuple):
             DatasetError: if it is missing or damaged.
         """
         for shard in self.manifest.shards:
-            yield shard, read_damageable(self.layout.table(table, shard.shard), record)
+            yield shard, self.read(self.layout.table(table, shard.shard), record)
+
+    def read(self, file: Path, record: type[R]) -> list[R]:
+        """A table, of no more rows than the manifest says: few bytes may claim many.
+
+        Raises:
+            DatasetError: if it is missing or damaged.
+        """
+        path = self.layout.relative(file)
+        most = next((one.rows for one in described_files(self.manifest) if one.path == path), 0)
+        try:
+            found = read_columns(str(file), record, []).num_rows
+        except TABLE_ERRORS as error:
+            raise _damaged(file, error) from error
+        if found > most:
+            raise DatasetError(f"{file} has {found} rows, the manifest says {most}")
+        return read_damageable(file, record)
 
     def members(self, row: SampleRow) -> dict[str, bytes]:
         """The members of a sample, the record included, by extension.
@@ -54,8 +72,7 @@ class Dataset(NamedTuple):
             ShardError: if they are not what the table says.
             OSError: if the shard cannot be read.
         """
-        with self.layout.tar(row.shard).open("rb") as tar:
-            return {member.name: read_member(tar, member) for member in row.members}
+        return read_members(self.layout.tar(row.shard), row.members)
 
 
 def open_dataset(root: Path) -> Dataset:
@@ -74,6 +91,17 @@ def open_dataset(root: Path) -> Dataset:
     return dataset
 
 
+def read_members(tar: Path, members: Sequence[Member]) -> dict[str, bytes]:
+    """Members of a sample by extension, out of its shard.
+
+    Raises:
+        ShardError: if they are not what the table says.
+        OSError: if the shard cannot be read.
+    """
+    with tar.open("rb") as file:
+        return {member.name: read_member(file, member) for member in members}
+
+
 def read_damageable(path: Path, record: type[R]) -> list[R]:
     """Read a table that may be missing or damaged.
 
@@ -83,5 +111,24 @@ def read_damageable(path: Path, record: type[R]) -> list[R]:
     try:
         return read_table(str(path), record)
     except TABLE_ERRORS as error:
+        raise _damaged(path, error) from error
+
+
+def _damaged(path: Path, error: Exception) -> DatasetError:
+    told = " ".join(str(error).split())
+    return DatasetError(f"{path} is missing or damaged ({told})")
+
+
+def read_damageable_columns(path: Path, record: type[Record], columns: list[str]) -> pa.Table:
+    """Read some columns of a table that may be missing or damaged.
+
+    Raises:
+        DatasetError: if it is.
+    """
+    try:
+        return read_columns(str(path), record, columns)
+    except TABLE_ERRORS as error:
         told = " ".join(str(error).split())
-        raise DatasetError(f"{path} is missing or damaged ({told})") from error
+        raise DatasetError(
+            f"{path} is missing or damaged ({told}): copy the dataset again"
+        ) from error

@@ -1,16 +1,18 @@
 """What a dataset was made with, and what is different here."""
 
-import json
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
+
+from pydantic import TypeAdapter
 
 from pipelines.layout import Layout
 from schemas.manifest import Environment
 
 _HOST_PARTS = ("commit", "python", "packages", "ffmpeg", "cpu", "architecture", "libc")
 _FEWER = ("cpu.cores", "packages.vcsr")  # told by hosts, and decide no bytes
+_LOG = TypeAdapter(dict[str, Any])
 _NAME = re.compile(r"[0-9a-f]+")
 _FFMPEG = ("libavcodec", "libavfilter", "libavformat", "libswscale")
 
@@ -52,12 +54,27 @@ def _differing(made_with: Mapping[str, str], here: Mapping[str, str]) -> dict[st
     return {name: (made, found) for name, (made, found) in both.items() if made != found}
 
 
-def host_of(layout: Layout, shard: str) -> dict[str, Any]:
-    """What made a shard, as `pipelines.environment` described it; empty where no log tells."""
-    name = _read_json(layout.shard_log(shard)).get("environment")
-    if not isinstance(name, str) or not _NAME.fullmatch(name):
-        return {}
-    return _read_json(layout.environment(name))
+class Host(NamedTuple):
+    """What made a shard, as far as the logs tell."""
+
+    facts: Mapping[str, Any]
+    """as `pipelines.environment` described it; empty where no log tells"""
+    unreadable: str
+    """the log that is damaged, and how; empty where none is"""
+
+
+def host_of(layout: Layout, shard: str) -> Host:
+    """What made a shard. Logs may be missing or damaged: they are not published, nor hashed."""
+    file = layout.shard_log(shard)
+    try:
+        name = _read_log(file).get("environment")
+        if not isinstance(name, str) or not _NAME.fullmatch(name):
+            return Host({}, "")
+        file = layout.environment(name)
+        return Host(_read_log(file), "")
+    except (OSError, ValueError) as error:
+        told = " ".join(str(error).split())
+        return Host({}, f"{layout.relative(file)} is damaged ({told})")
 
 
 def host_differences(made_on: Mapping[str, Any], here: Mapping[str, Any]) -> list[str]:
@@ -87,10 +104,6 @@ def _leaves(name: str, made: Any, here: Any) -> Iterator[tuple[str, set[str], se
         yield name, {str(made)} if made else set(), {str(here)} if here else set()
 
 
-def _read_json(file: Path) -> dict[str, Any]:
-    """A log, which may be missing: logs are not part of what is published, and not hashed."""
-    try:
-        told = json.loads(file.read_bytes())
-    except (OSError, ValueError):
-        return {}
-    return told if isinstance(told, dict) else {}
+def _read_log(file: Path) -> dict[str, Any]:
+    # pydantic's parser has a limit of its own to how deep values may be nested.
+    return _LOG.validate_json(file.read_bytes()) if file.is_file() else {}

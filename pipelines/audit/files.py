@@ -5,12 +5,14 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
+from pipelines.audit.file_check import file_problem
 from pipelines.audit.report import Finding
+from pipelines.errors import UserError
 from pipelines.layout import Layout, publish, staged
 from pipelines.pool import Done, WorkerPool
 from pipelines.progress import watched
-from pipelines.shards import describe_file
-from schemas.manifest import MANIFEST_NAME, DataFile, DatasetError, Manifest, Shard
+from schemas.manifest import MANIFEST_NAME, DataFile, DatasetError, Manifest
+from schemas.shard import PLAIN_NAME
 
 
 def described_files(manifest: Manifest) -> list[DataFile]:
@@ -37,55 +39,69 @@ def changed_files(root: Path, files: Sequence[DataFile], pool: WorkerPool) -> li
     Raises:
         DatasetError: if a name leads out of the folder.
     """
-    paths = [inside(root, file.path) for file in files]
-    told = pool.map_ordered(partial(_problem, root), files)
-    outcomes = watched(told, len(paths), "hashing", "file")
-    return [
-        Finding(check="hash", path=file.path, detail=problem)
-        for file, outcome in outcomes
-        if (problem := outcome.value if isinstance(outcome, Done) else outcome.detail)
-    ]
+    for file in files:
+        inside(root, file.path)
+    outcomes = pool.map_ordered(partial(_problem, root), files)
+    findings = []
+    for file, outcome in watched(outcomes, len(files), "hashing", "file"):
+        problem = outcome.value if isinstance(outcome, Done) else (outcome.reason, outcome.detail)
+        if problem:
+            findings.append(Finding(check=problem[0], path=file.path, detail=problem[1]))
+    return findings
 
 
-def _problem(root: Path, file: DataFile) -> str:
-    path = root / file.path
-    try:
-        found = describe_file(path, file.path, file.rows)
-    except OSError as error:
-        return f"cannot be read: {error.strerror}"
-    if found.size != file.size:
-        return f"{found.size} bytes, not {file.size}"
-    if found.sha256 != file.sha256:
-        return f"its SHA-256 is {found.sha256}, not {file.sha256}"
-    return ""
+def _problem(root: Path, file: DataFile) -> tuple[str, str] | None:
+    return file_problem(root / file.path, file)
 
 
-def changed_markers(root: Path, manifest: Manifest) -> list[Finding]:
-    """Commit markers that do not say what the manifest says.
-
-    Raises:
-        DatasetError: if a name leads out of the folder.
-    """
+def changed_markers(layout: Layout, manifest: Manifest) -> list[Finding]:
+    """Commit markers that do not say what the manifest says, whose names of shards are plain."""
     findings = []
     for shard in manifest.shards:
-        path = marker_path(shard)
-        file = inside(root, path)
+        file = layout.marker(shard.shard)
         if not file.is_file() or file.read_bytes() != shard.model_dump_json().encode():
             detail = "missing, or not what the manifest says of the shard"
+            path = layout.relative(file)
             findings.append(Finding(check="hash", path=path, shard=shard.shard, detail=detail))
     return findings
 
 
-def marker_path(shard: Shard) -> str:
-    """The shard's commit marker, relative to the dataset."""
-    return f"index/shards/{shard.shard}.json"
+def check_names(layout: Layout, manifest: Manifest) -> None:
+    """Refuse names that lead elsewhere, before any file is read or written by them.
+
+    Raises:
+        DatasetError: if there is one.
+    """
+    for shard in manifest.shards:
+        if not PLAIN_NAME.fullmatch(shard.shard):
+            raise DatasetError(
+                f"{layout.manifest} names a shard {shard.shard!r}, which may lead out of "
+                f"{layout.root}: the dataset's records are not ours"
+            )
+    for file in described_files(manifest):
+        inside(layout.root, file.path)
 
 
-def published_paths(manifest: Manifest) -> list[str]:
+def check_outside(output: Path, dataset: Path) -> None:
+    """Refuse an output that lies in a dataset, or a dataset in the output.
+
+    Raises:
+        UserError: if it does.
+    """
+    one, other = output.resolve(), dataset.resolve()
+    if one.is_relative_to(other) or other.is_relative_to(one):
+        raise UserError(
+            f"--output {output} and the dataset {dataset} lie in one another: choose a folder "
+            "outside, so that the dataset stays as it is"
+        )
+
+
+def published_paths(layout: Layout, manifest: Manifest) -> list[str]:
     """What is published of a dataset, the manifest last: all but the samples and the logs."""
     described = [file.path for file in described_files(manifest)]
     tables = [path for path in described if not path.startswith("data/")]
-    return [*tables, *map(marker_path, manifest.shards), MANIFEST_NAME]
+    markers = [layout.relative(layout.marker(shard.shard)) for shard in manifest.shards]
+    return [*tables, *markers, MANIFEST_NAME]
 
 
 def copy_file(source: Path, target: Path, layout: Layout) -> None:

@@ -6,6 +6,10 @@ from pathlib import Path
 from pipelines.command import EXIT_FINDINGS, EXIT_OK
 from pipelines.errors import UserError
 from schemas.record import Record
+from schemas.wording import counted
+
+PROVES_NOTHING = "proves nothing: "
+"""Stands in lines of what was not looked at, in front of why making again proved nothing."""
 
 _MOST_SHOWN = 20
 
@@ -71,8 +75,22 @@ class Report(Record):
             lines.append(f"  and {others} more")
         by_check = Counter(finding.check for finding in self.findings)
         counts = ", ".join(f"{count} {check}" for check, count in sorted(by_check.items()))
-        lines.append(f"FOUND {counts}" if counts else "all is as it should be")
+        lines.append(f"FOUND {counts}" if counts else self._praise())
         return "\n".join(lines) + "\n"
+
+    def _praise(self) -> str:
+        """What to say if nothing was found."""
+        why = [
+            line.partition(PROVES_NOTHING)[2]
+            for line in self.not_looked_at
+            if PROVES_NOTHING in line
+        ]
+        if not why:
+            return "all is as it should be"
+        return (
+            f"nothing wrong was found, but making again proved nothing of "
+            f"{counted(len(why), 'sample')}: {'; '.join(dict.fromkeys(why))}"
+        )
 
     def write(self, path: Path) -> None:
         """Write the whole report as JSON.
@@ -81,6 +99,26 @@ class Report(Record):
             UserError: if it cannot be written there.
         """
         write_json(self, path)
+
+
+def check_json(path: Path | None) -> None:
+    """Refuse a report's place before any work is done for it.
+
+    Args:
+        path: where it goes; None for nowhere.
+
+    Raises:
+        UserError: if it cannot be written there.
+    """
+    if path is None:
+        return
+    is_there = path.exists()
+    try:
+        path.open("ab").close()
+    except OSError as error:
+        raise UserError(f"cannot write the report {path}: {error.strerror}") from error
+    if not is_there:
+        path.unlink()
 
 
 def write_json(record: Record, path: Path) -> None:

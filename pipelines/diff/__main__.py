@@ -12,13 +12,14 @@ from pathlib import Path
 
 from pipelines.audit.dataset import Dataset, open_dataset
 from pipelines.audit.fields import differing_fields
-from pipelines.audit.report import write_json
+from pipelines.audit.report import check_json, write_json
 from pipelines.command import add_json, run_command
 from pipelines.diff.explain import Explainer
 from pipelines.diff.report import Comparison, Difference
 from pipelines.diff.side import Side
 from pipelines.errors import UserError
 from pipelines.progress import watched
+from schemas.manifest import DataFile, Shard
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -30,10 +31,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _run(options: argparse.Namespace) -> int:
     if options.limit < 0:
         raise UserError(f"--limit is {options.limit}, and must be 0 or more")
+    check_json(options.json)
     comparison = compare_datasets(open_dataset(options.a), open_dataset(options.b))
+    sys.stdout.write(comparison.describe(options.limit))
     if options.json:
         write_json(comparison, options.json)
-    sys.stdout.write(comparison.describe(options.limit))
     return comparison.exit_status
 
 
@@ -90,22 +92,26 @@ def compare_datasets(a: Dataset, b: Dataset) -> Comparison:
 
 
 def _equal_shards(a: Dataset, b: Dataset) -> dict[str, int]:
-    """Shards whose table of samples is the same to the byte, with their number of rows.
+    """Shards whose tables of samples and streams are the same to the byte, with their samples.
 
-    The table holds the checksum of every member.
+    The tables hold the checksum of every member and the hash of all decoded LR frames.
     """
     described = [
-        {
-            shard.shard: (file.sha256, file.rows)
-            for shard in side.manifest.shards
-            for file in shard.files
-            if file.path == side.layout.relative(side.layout.table("samples", shard.shard))
-        }
+        {shard.shard: tuple(_fingerprint(side, shard)) for shard in side.manifest.shards}
         for side in (a, b)
     ]
     return {
-        name: rows for name, (_, rows) in dict(described[0].items() & described[1].items()).items()
+        name: samples.rows
+        for name, (samples, *_) in dict(described[0].items() & described[1].items()).items()
     }
+
+
+def _fingerprint(side: Dataset, shard: Shard) -> Iterator[DataFile]:
+    paths = [
+        side.layout.relative(side.layout.table(name, shard.shard))
+        for name in ("samples", "streams")
+    ]
+    return (file for path in paths for file in shard.files if file.path == path)
 
 
 def _libraries(a: Dataset, b: Dataset) -> list[str]:

@@ -8,10 +8,19 @@ from pipelines.audit.fields import FieldDifference, differing_fields
 from pipelines.diff.report import Cause, CauseName, Difference
 from pipelines.diff.side import Row, Side
 from schemas.record import Status
-from schemas.sample import HR_MEMBER, JSON_MEMBER, SampleFields, lr_member, mv_member
+from schemas.sample import (
+    HR_MEMBER,
+    JSON_MEMBER,
+    SampleFields,
+    SampleKind,
+    lr_member,
+    mv_member,
+)
 
 _MOST = 3  # fields that a cause lists
 _FROM_SOURCE_LIST = ("split", "group", "licence", "attributions")
+_OF_SOURCE = ("split", "licence", "attribution")
+"""What of a source decides which images are packed together, or is told of the pack."""
 
 
 class Explainer:
@@ -37,8 +46,9 @@ class Explainer:
         here, there = (self._a, self._b) if in_a else (self._b, self._a)
         source_ids = here.sample(key)["source_ids"]
         problems = [problem for source in source_ids for problem in _gone(here, there, source)]
+        listed = [text for source in source_ids for text in self._listed_otherwise(source)]
         planning = [cause for cause in self._common if cause.cause != "libraries"]
-        causes = [*_cause("source", problems), *planning]
+        causes = [*_cause("source", problems), *_cause("source_list", listed), *planning]
         not_planned = [f"{there.dataset.layout.root} was planned without it"]
         return Difference(
             side="a" if in_a else "b",
@@ -74,6 +84,14 @@ class Explainer:
             parts=parts,
             causes=causes or _fields(rows, streams),
         )
+
+    def _listed_otherwise(self, source_id: str) -> Iterator[str]:
+        """What the source lists say of a source that both can use."""
+        rows = [side.sources.get(source_id) for side in (self._a, self._b)]
+        used = [row for row in rows if row is not None and row.status is Status.OK]
+        if len(used) == 2:
+            told = ({name: getattr(row, name) for name in _OF_SOURCE} for row in used)
+            yield from (f"{used[0].uris[0]}: {text}" for text in _told(differing_fields(*told)))
 
     def _changed_sources(self, a: Row, b: Row) -> Iterator[str]:
         pairs = itertools.zip_longest(a["source_ids"], b["source_ids"], fillvalue="")
@@ -136,7 +154,9 @@ def _outcomes(a: Row, b: Row) -> list[str]:
 
 
 def _listed(row: Row) -> Row:
-    return {name: row[name] for name in _FROM_SOURCE_LIST}
+    # A pack's group is its key: no list tells it.
+    no_group = {"group"} if row["kind"] == SampleKind.PSEUDO_VIDEO else set()
+    return {name: row[name] for name in _FROM_SOURCE_LIST if name not in no_group}
 
 
 def _parts(rows: tuple[Row, Row], streams: tuple[dict[str, Row], dict[str, Row]]) -> Iterator[str]:
@@ -153,9 +173,10 @@ def _parts(rows: tuple[Row, Row], streams: tuple[dict[str, Row], dict[str, Row]]
             yield f"lr:{name}"
             continue
         numbers = a["stream"], b["stream"]
-        if one.get(lr_member(numbers[0])) != other.get(lr_member(numbers[1])):
-            is_same = a["decoded_sha256"] == b["decoded_sha256"]
-            yield f"lr_bytes:{name}" if is_same else f"lr:{name}"
+        if a["decoded_sha256"] != b["decoded_sha256"]:
+            yield f"lr:{name}"
+        elif one.get(lr_member(numbers[0])) != other.get(lr_member(numbers[1])):
+            yield f"lr_bytes:{name}"
         if one.get(mv_member(numbers[0])) != other.get(mv_member(numbers[1])):
             yield f"motion:{name}"
     if one.get(JSON_MEMBER) != other.get(JSON_MEMBER):

@@ -87,7 +87,7 @@ class Comparison(Record):
     num_samples: list[int]
     """planned samples of A and of B"""
     num_equal: int
-    """samples that are the same to the byte"""
+    """samples whose members have equal sizes and CRC-32, and decoded LR equal SHA-256"""
     differences: list[Difference]
     """the others, by key"""
 

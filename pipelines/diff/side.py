@@ -7,14 +7,13 @@ from typing import Any, TypeVar
 
 import pyarrow as pa
 
-from pipelines.audit.dataset import Dataset, read_damageable
+from pipelines.audit.dataset import Dataset, read_damageable, read_damageable_columns
 from pipelines.progress import watched
 from schemas.manifest import DatasetError, Shard, sha256_json
 from schemas.plan import PlannedSample, Span
 from schemas.record import Record
 from schemas.sample import SampleKind, SampleRow, StreamRow
 from schemas.source import Source
-from schemas.tables import TABLE_ERRORS, read_columns
 
 T = TypeVar("T")
 
@@ -39,8 +38,9 @@ class Side:
         self._streams = _read(dataset, shards, "streams", StreamRow)
         self._number: dict[str, int] = {}
         self.fingerprints: dict[str, str] = {}
-        """key -> hash of the outcome and the members: equal for equal samples"""
-        for number, (key, fingerprint) in enumerate(_fingerprints(self._samples)):
+        """key -> hash of the outcome, the members and the decoded LR: equal for equal samples"""
+        decoded = _decoded(self._streams)
+        for number, (key, fingerprint) in enumerate(_fingerprints(self._samples, decoded)):
             self._number[key], self.fingerprints[key] = number, fingerprint
 
     @property
@@ -117,16 +117,25 @@ def _read(dataset: Dataset, shards: list[Shard], table: str, record: type[Record
     parts = []
     for shard in watched(shards, len(shards), f"reading {table}", "shard"):
         path = dataset.layout.table(table, shard.shard)
-        try:
-            parts.append(read_columns(str(path), record, names))
-        except TABLE_ERRORS as error:
-            told = " ".join(str(error).split())
-            raise DatasetError(f"{path} is missing or damaged ({told})") from error
+        parts.append(read_damageable_columns(path, record, names))
     return pa.concat_tables(parts) if parts else pa.table({name: [] for name in names})
 
 
-def _fingerprints(samples: pa.Table) -> Iterator[tuple[str, str]]:
+def _decoded(streams: pa.Table) -> dict[str, list[str]]:
+    """Sample -> hashes of its LR frames: the checksums of members are short."""
+    hashes = defaultdict(list)
+    for key, decoded in zip(
+        streams.column("key").to_pylist(),
+        streams.column("decoded_sha256").to_pylist(),
+        strict=True,
+    ):
+        hashes[key].append(decoded)
+    return hashes
+
+
+def _fingerprints(samples: pa.Table, decoded: dict[str, list[str]]) -> Iterator[tuple[str, str]]:
     for batch in samples.select(["key", "status", "reason", "members"]).to_batches(4096):
         for row in batch.to_pylist():
             members = sorted((m["name"], m["size"], m["crc32"]) for m in row["members"])
-            yield row["key"], sha256_json([row["status"], row["reason"], members])
+            hashes = sorted(decoded.get(row["key"], []))
+            yield row["key"], sha256_json([row["status"], row["reason"], members, hashes])

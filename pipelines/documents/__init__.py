@@ -7,7 +7,7 @@ import yaml
 
 from pipelines.documents.card import dataset_card
 from pipelines.documents.croissant import croissant
-from pipelines.documents.facts import read_facts
+from pipelines.documents.facts import Facts, read_facts
 from pipelines.layout import Layout
 from schemas.manifest import Manifest
 
@@ -27,7 +27,11 @@ def documents(manifest: Manifest, layout: Layout) -> dict[str, bytes]:
         OSError: if a table is missing or damaged.
         ValueError: if tables do not fit together.
     """
-    facts = read_facts(manifest, layout)
+    return describe(manifest, read_facts(manifest.shards, layout))
+
+
+def describe(manifest: Manifest, facts: Facts) -> dict[str, bytes]:
+    """The documents of a dataset, by path, whose tables have been counted."""
     recipe = yaml.safe_dump(manifest.recipe, sort_keys=False, allow_unicode=True)
     return {
         RECIPE_NAME: recipe.encode(),

@@ -1,23 +1,22 @@
 """`README.md`: the dataset card, as the Hugging Face Hub reads it and as a person does."""
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import yaml
 
 from pipelines.documents.facts import Coding, Facts
+from pipelines.layout import Layout
 from pipelines.licences import UNKNOWN_LICENCE, spdx_identifier
 from schemas.manifest import Manifest
 from schemas.sample import HR_MEMBER, JSON_MEMBER, FrameType, SampleKind, lr_member, mv_member
 from schemas.source import SPLITS
-from schemas.wording import counted
+from schemas.wording import KIND_NAMES, counted, markdown_table
 
-_KINDS = {
-    SampleKind.CLIP: "clips",
-    SampleKind.CAMERA: "camera clips",
-    SampleKind.PSEUDO_VIDEO: "pseudo-videos",
-}
+_DATASET = Layout(Path())
 _SIZES = ((10**3, "n<1K"), (10**4, "1K<n<10K"), (10**5, "10K<n<100K"), (10**6, "100K<n<1M"))
 _LARGEST = "n>1M"
 
@@ -62,8 +61,8 @@ def _front(manifest: Manifest, facts: Facts) -> dict[str, Any]:
             *sorted({coding.codec for coding in facts.streams}),
         ],
         "configs": [
-            _config("default", "data", "tar", manifest),
-            _config("samples", "index/samples", "parquet", manifest),
+            _config("default", _DATASET.tar, manifest),
+            _config("samples", partial(_DATASET.table, "samples"), manifest),
         ],
         "dataset_info": [{"config_name": "default", "features": _features(len(manifest.streams))}],
     }
@@ -80,9 +79,9 @@ def _size_category(num_samples: int) -> str:
     return next((name for limit, name in _SIZES if num_samples < limit), _LARGEST)
 
 
-def _config(name: str, folder: str, suffix: str, manifest: Manifest) -> dict[str, Any]:
+def _config(name: str, path: Callable[[str], Path], manifest: Manifest) -> dict[str, Any]:
     splits = [split for split in SPLITS if manifest.splits.get(split)]
-    files = [{"split": split, "path": f"{folder}/{split}-*.{suffix}"} for split in splits]
+    files = [{"split": split, "path": path(f"{split}-*").as_posix()} for split in splits]
     return {"config_name": name, "data_files": files}
 
 
@@ -120,11 +119,11 @@ def _introduction(manifest: Manifest, facts: Facts) -> str:
 
 def _samples(manifest: Manifest, facts: Facts) -> str:
     rows = [
-        (split, _KINDS[kind], number, facts.frames[split, kind])
+        (split, f"{KIND_NAMES[kind]}s", number, facts.frames[split, kind])
         for (split, kind), number in sorted(facts.samples.items())
     ]
     return (
-        f"{_table(('split', 'kind', 'samples', 'HR frames'), rows)}\n\n"
+        f"{markdown_table(('split', 'kind', 'samples', 'HR frames'), rows)}\n\n"
         "Clips are consecutive frames of a video; camera clips are views of one image; "
         "pseudo-videos are patches of images, packed as the frames of a video and unrelated to "
         f"each other. Shards: {len(manifest.shards)}."
@@ -143,7 +142,7 @@ def _streams(facts: Facts) -> str:
     ]
     header = ("codec", "rate", "streams", *(f"{frame_type} frames" for frame_type in FrameType))
     return (
-        f"{_table(header, rows)}\n\n"
+        f"{markdown_table(header, rows)}\n\n"
         "The stored generation of each stream. A rate factor or quantiser is on the codec's own "
         "scale; lossless streams hold degradations that end without a codec."
     )
@@ -168,7 +167,7 @@ def _left_out(facts: Facts) -> str:
         f"Of {counted(found, 'source')} {used} can be used; of "
         f"{counted(facts.num_planned, 'planned sample')} {made} were made."
     )
-    return f"{told}\n\n{_table(('what', 'reason', 'number'), rows)}" if rows else told
+    return f"{told}\n\n{markdown_table(('what', 'reason', 'number'), rows)}" if rows else told
 
 
 def _by_number(counts: Counter[str]) -> list[tuple[str, int]]:
@@ -185,7 +184,7 @@ def _licences(facts: Facts) -> str:
         for licence, number in sorted(facts.licences.items())
     ]
     return (
-        f"{_table(('licence', 'samples', 'attribution'), rows)}\n\n"
+        f"{markdown_table(('licence', 'samples', 'attribution'), rows)}\n\n"
         "As the maker's list of sources states them. A sample's licence, and whom to name for it, "
         "are in its record and in `index/samples/`; a source's are in `index/sources.parquet`."
     )
@@ -225,7 +224,7 @@ WHERE frame_type = 'P' AND qp_mean BETWEEN 30 AND 36;
 
 
 _CHECKING = """```sh
-python -m pipelines.verify PATH              # hashes, tars, tables; more with --grade
+python -m pipelines.verify PATH              # bytes and labels; more with --grade pixel
 python -m pipelines.resynth PATH KEY --verify   # make samples again and compare
 python -m pipelines.materialize --help       # make a dataset of its recipe, plan and sources
 ```"""
@@ -234,17 +233,20 @@ python -m pipelines.materialize --help       # make a dataset of its recipe, pla
 def _environment(manifest: Manifest) -> str:
     environment = manifest.environment
     rows = [*environment.libraries.items(), *environment.encoders.items()]
-    return _table(
+    return markdown_table(
         ("library or encoder", "version"), [(_text(name), _text(told)) for name, told in rows]
     )
 
 
-def _table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-    lines = [header, ["---"] * len(header), *rows]
-    return "\n".join(f"| {' | '.join(map(str, cells))} |" for cells in lines)
+_ESCAPED = {
+    "&": "&amp;", "\\": "&#92;", "<": "&lt;", "|": "\\|", "[": "\\[", "]": "\\]", "`": "\\`",
+}  # fmt: skip
+"""What begins tags, cells, links and code; the first two before those that hold them."""
 
 
 def _text(value: str) -> str:
     """Somebody's words as one line of plain Markdown."""
     line = " ".join(value.split())
-    return line.replace("&", "&amp;").replace("<", "&lt;").replace("|", "\\|")
+    for mark, escaped in _ESCAPED.items():
+        line = line.replace(mark, escaped)
+    return line

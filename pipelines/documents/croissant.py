@@ -5,11 +5,13 @@ by the tables: Croissant knows no WebDataset samples.
 """
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
 from pipelines.documents.facts import Facts
+from pipelines.layout import Layout
 from pipelines.licences import spdx_identifier
 from schemas.manifest import DataFile, Manifest
 from schemas.record import Record
@@ -61,16 +63,17 @@ _CONTEXT: dict[str, Any] = {
     "transform": "cr:transform",
 }
 _FORMATS = {"tar": "application/x-tar", "parquet": "application/x-parquet"}
-_SETS: dict[str, tuple[str, type[Record], str, tuple[str, ...]]] = {
-    "samples": ("index/samples/*.parquet", SampleRow, "Planned samples", ("key",)),
-    "streams": ("index/streams/*.parquet", StreamRow, "LR streams", ("key", "stream")),
+_DATASET = Layout(Path())
+_SETS: dict[str, tuple[Path, type[Record], str, tuple[str, ...]]] = {
+    "samples": (_DATASET.table("samples", "*"), SampleRow, "Planned samples", ("key",)),
+    "streams": (_DATASET.table("streams", "*"), StreamRow, "LR streams", ("key", "stream")),
     "frames": (
-        "index/frames/*.parquet",
+        _DATASET.table("frames", "*"),
         FrameRow,
         "Coded LR frames",
         ("key", "stream", "display_index"),
     ),
-    "sources": ("index/sources.parquet", Source, "Sources, those left out included", ()),
+    "sources": (_DATASET.sources, Source, "Sources, those left out included", ()),
 }
 """Record set -> its files, their rows, what they are, and the fields that tell them apart."""
 _TYPES = {pa.bool_(): "sc:Boolean", pa.int64(): "cr:Int64", pa.float64(): "cr:Float64"}
@@ -124,19 +127,19 @@ def _licences(facts: Facts) -> dict[str, Any]:
 
 def _file_sets() -> list[dict[str, Any]]:
     return [
-        _file_set("shards", "data/*.tar", "WebDataset shards"),
+        _file_set("shards", _DATASET.tar("*"), "WebDataset shards"),
         *(_file_set(f"{name}-files", path, what) for name, (path, _, what, _) in _SETS.items()),
     ]
 
 
-def _file_set(name: str, pattern: str, what: str) -> dict[str, Any]:
+def _file_set(name: str, pattern: Path, what: str) -> dict[str, Any]:
     return {
         "@type": "cr:FileSet",
         "@id": name,
         "name": name,
         "description": f"{what}. Every file is listed by itself, with its SHA-256.",
-        "encodingFormat": _format(pattern),
-        "includes": pattern,
+        "encodingFormat": _format(pattern.as_posix()),
+        "includes": pattern.as_posix(),
     }
 
 

@@ -2,13 +2,14 @@
 
 import math
 from collections import Counter, defaultdict
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import pyarrow as pa
 
 from pipelines.layout import Layout
-from schemas.manifest import DatasetError, Manifest
+from schemas.manifest import DatasetError, Shard
 from schemas.record import Record, Status
 from schemas.sample import FrameRow, SampleKind, SampleRow, StreamRow
 from schemas.source import Source
@@ -30,7 +31,7 @@ class Coding(NamedTuple):
 class Facts:
     """Counts over all tables."""
 
-    num_planned: int
+    num_planned: int = 0
     """samples, those left out included"""
     samples: Counter[tuple[str, SampleKind]] = field(default_factory=Counter)
     """made, by split and kind"""
@@ -52,16 +53,21 @@ class Facts:
     """coded LR frames"""
 
 
-def read_facts(manifest: Manifest, layout: Layout) -> Facts:
+def read_facts(shards: Iterable[Shard], layout: Layout) -> Facts:
     """Count what a dataset holds.
+
+    Args:
+        shards: all of them.
+        layout: where its tables are.
 
     Raises:
         OSError: if a table is missing or damaged.
         ValueError: if tables do not fit together.
     """
-    facts = Facts(sum(shard.num_samples + shard.num_left_out for shard in manifest.shards))
+    facts = Facts()
     _count_sources(facts, layout)
-    for shard in manifest.shards:
+    for shard in shards:
+        facts.num_planned += shard.num_samples + shard.num_left_out
         _count_samples(facts, layout, shard.shard)
         _count_streams(facts, layout, shard.shard)
     return facts

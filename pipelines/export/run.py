@@ -2,13 +2,12 @@
 
 import argparse
 import dataclasses
-import re
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from pipelines.command import check_workers
+from pipelines.command import check_has_pixels, check_workers
 from pipelines.errors import UserError, reason_of
 from pipelines.export.place import claim, discard, write_marker
 from pipelines.export.sample import (
@@ -35,11 +34,11 @@ from pipelines.progress import watched
 from schemas.manifest import DatasetError, Manifest, Shard, read_manifest
 from schemas.record import Status
 from schemas.sample import SampleRow, StreamRow
+from schemas.shard import PLAIN_NAME
 from schemas.source import Source
 from schemas.tables import TABLE_ERRORS, read_columns, read_table
 from schemas.wording import counted
 
-_PLAIN_NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")  # what may name a file or folder
 _RATE_COLUMNS = ["name", "lr_kind", "codec", "rate_mode", "rate_value", "earlier", "lost_slices"]
 
 
@@ -84,6 +83,7 @@ def export(options: argparse.Namespace) -> tuple[Settings, Report]:
         DatasetError: if there is no finished dataset.
         SchemaVersionError: if an incompatible release wrote it.
     """
+    check_has_pixels(options.dataset)
     manifest, layout = read_manifest(options.dataset), Layout(options.dataset)
     shards = _shards(manifest, options)
     report = Report(expected=sum(shard.num_samples for shard in shards))
@@ -132,7 +132,7 @@ def _decide(
     window = DEFAULT_WINDOWS[tree] if options.window is None else options.window
     if window < 0:
         raise UserError(f"--window is {window}, and must be 1 or more, or 0 for no such list")
-    if strange := [name for name in manifest.streams if not _PLAIN_NAME.fullmatch(name)]:
+    if strange := [name for name in manifest.streams if not PLAIN_NAME.fullmatch(name)]:
         raise DatasetError(f"{options.dataset}: the stream {strange[0]!r} has no plain name")
     rates = {} if tree is TreeName.BASICSR else _rates(Layout(options.dataset), shards, report)
     folders = stream_folders(tree, manifest.streams, rates)
@@ -210,7 +210,7 @@ def _rows(layout: Layout, shard: Shard, report: Report) -> Iterator[SampleRow]:
         detail = f"{name} has {counted(len(made), 'sample')}, the manifest {shard.num_samples}"
         report.add_damage(shard.shard, detail)
     for row in made:
-        if _PLAIN_NAME.fullmatch(row.key):
+        if PLAIN_NAME.fullmatch(row.key):
             yield row
         else:  # it would become a path
             report.add_damage(shard.shard, f"{name}: the key {row.key!r} is no plain name")

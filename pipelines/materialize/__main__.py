@@ -25,9 +25,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _run(arguments: Sequence[str] | None) -> int:
     options = _parse(arguments)
     report = materialize(options)
+    sys.stdout.write(report.describe())
     if options.json:
         report.write(options.json)
-    sys.stdout.write(report.describe())
     return report.exit_status
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from pipelines.audit.dataset import Dataset, open_dataset
+from pipelines.audit.dataset import Dataset, open_dataset, read_damageable
 from pipelines.audit.files import changed_files, changed_markers, described_files
 from pipelines.audit.report import Finding, Report
 from pipelines.audit.sources import FoundSources
@@ -12,7 +12,6 @@ from pipelines.pool import WorkerPool
 from schemas.manifest import MANIFEST_NAME, Shard
 from schemas.record import Record, Status
 from schemas.sample import SampleRow
-from schemas.tables import read_table
 
 
 class ShardProof(Record):
@@ -57,7 +56,7 @@ def prove(published: Dataset, job: Job, found: FoundSources, pool: WorkerPool) -
     root, manifest = job.layout.root, published.manifest
     absent = [Finding(check="source", detail=line) for line in sorted(found.absent.values())]
     changed = changed_files(root, described_files(manifest), pool)
-    changed += changed_markers(root, manifest)
+    changed += changed_markers(job.layout, manifest)
     if job.layout.manifest.read_bytes() != published.layout.manifest.read_bytes():
         detail = "not the published manifest"
         changed.append(Finding(check="manifest", path=MANIFEST_NAME, detail=detail))
@@ -87,18 +86,17 @@ def _prove_shard(published: Dataset, made: Dataset, shard: Shard, changed: set[s
             shard=shard.shard, is_identical=True, identical=planned, different=[], missing=[]
         )
     before, after = (
-        {row.key: row for row in read_table(str(d.layout.table("samples", shard.shard)), SampleRow)}
+        {row.key: row for row in read_damageable(d.layout.table("samples", shard.shard), SampleRow)}
         for d in (published, made)
     )
+    made_keys = {key for key, row in after.items() if row.status is Status.OK}
     missing = [
-        key
-        for key, row in before.items()
-        if row.status is Status.OK and after[key].status is not Status.OK
+        key for key, row in before.items() if row.status is Status.OK and key not in made_keys
     ]
     different = [
         key
         for key, row in before.items()
-        if key not in missing and _content(row) != _content(after[key])
+        if key not in missing and _content(row) != _content(after.get(key))
     ]
     identical = len(before) - len(missing) - len(different)
     return ShardProof(
@@ -110,8 +108,10 @@ def _prove_shard(published: Dataset, made: Dataset, shard: Shard, changed: set[s
     )
 
 
-def _content(row: SampleRow) -> list[object]:
-    """What a sample is, wherever it lies in the tar."""
+def _content(row: SampleRow | None) -> list[object]:
+    """What a sample is, wherever it lies in the tar; empty for none."""
+    if row is None:
+        return []
     return [row.reason, *((member.name, member.size, member.crc32) for member in row.members)]
 
 

@@ -6,15 +6,10 @@ from typing import NamedTuple
 
 from apache_beam.options.pipeline_options import PipelineOptions
 
-from pipelines.audit.dataset import Dataset, open_dataset, read_damageable
+from pipelines.audit.dataset import Dataset, open_dataset
 from pipelines.audit.environment import differences
-from pipelines.audit.files import (
-    changed_files,
-    changed_markers,
-    copy_file,
-    described_files,
-    inside,
-)
+from pipelines.audit.files import check_outside, copy_file
+from pipelines.audit.report import check_json
 from pipelines.audit.sources import FoundSources, find_sources
 from pipelines.corpus import discover
 from pipelines.environment import log_environment
@@ -22,14 +17,13 @@ from pipelines.errors import UserError
 from pipelines.job import Job, check_recipe, describe_environment
 from pipelines.layout import Layout, publish, publish_bytes, staged
 from pipelines.materialize.proof import MaterializeReport, prove
+from pipelines.materialize.publication import read_publication
 from pipelines.media import file_sha256
 from pipelines.options import check_apart
 from pipelines.pool import Done, WorkerPool, shared_pool
 from pipelines.run_identity import claim_for_manifest
 from pipelines.shards import Location
 from pipelines.steps import make_shards
-from schemas.manifest import DatasetError
-from schemas.plan import PlannedSample
 from schemas.source import Source, SourceKind
 from schemas.tables import write_table
 from schemas.wording import counted
@@ -56,19 +50,18 @@ def materialize(options: Options) -> MaterializeReport:
     """Make a published dataset again and compare it with what was published.
 
     Raises:
-        UserError: if the user's mistake shows, or sources or libraries are missing; nothing was
-            made then.
-        DatasetError: if what was published is damaged.
+        UserError: if the user's mistake shows, what was published is not sound, or sources or
+            libraries are missing; nothing was made then.
     """
     published = open_dataset(options.published)
-    pool = shared_pool(options.num_workers)
-    _check_whole(published, pool)
-    check_recipe(published.recipe)
+    check_outside(options.output, options.published)
     check_apart(str(options.output), options.inputs)
+    check_json(options.json)
+    pool = shared_pool(options.num_workers)
+    plan, sources = read_publication(published, pool)
+    check_recipe(published.recipe)
     entries = discover(options.inputs)
     job = _job(published, options, pool)
-    plan = _read_plan(published)
-    sources = _read_sources(published, plan)
     claim_for_manifest(job, file_sha256(str(published.layout.manifest)))
     found = find_sources(sources, entries, pool)
     _check_found(found, len(sources), job.layout, options)
@@ -78,20 +71,6 @@ def materialize(options: Options) -> MaterializeReport:
     log_environment(job)
     make_shards(job, plan, options.beam)
     return prove(published, job, found, pool)
-
-
-def _check_whole(published: Dataset, pool: WorkerPool) -> None:
-    """Check the tables that the dataset is made from, and compared with."""
-    root, manifest = published.layout.root, published.manifest
-    files = [file for file in described_files(manifest) if not file.path.startswith("data/")]
-    for shard in manifest.shards:
-        inside(root, shard.shard)  # names files that are going to be written
-    if findings := [*changed_files(root, files, pool), *changed_markers(root, manifest)]:
-        others = f" (and {len(findings) - 1} more)" if len(findings) > 1 else ""
-        raise DatasetError(
-            f"{root} is not what its manifest says: {findings[0].place}: "
-            f"{findings[0].detail}{others}; fetch it again"
-        )
 
 
 def _job(published: Dataset, options: Options, pool: WorkerPool) -> Job:
@@ -115,23 +94,6 @@ def _job(published: Dataset, options: Options, pool: WorkerPool) -> Job:
         )
     job = published.job(options.output, options.num_workers)
     return job.model_copy(update={"environment": outcome.value}) if there else job
-
-
-def _read_plan(published: Dataset) -> list[PlannedSample]:
-    plan = read_damageable(published.layout.plan, PlannedSample)
-    if {row.shard for row in plan} != {shard.shard for shard in published.manifest.shards}:
-        raise DatasetError(f"{published.layout.plan} has other shards than the manifest")
-    return plan
-
-
-def _read_sources(published: Dataset, plan: Sequence[PlannedSample]) -> list[Source]:
-    """The sources that samples are made of."""
-    ids = {span.source_id for row in plan for span in row.spans}
-    rows = read_damageable(published.layout.sources, Source)
-    sources = [row for row in rows if row.source_id in ids]
-    if len(sources) != len(ids):
-        raise DatasetError(f"{published.layout.sources} lacks sources of the plan")
-    return sources
 
 
 def _check_found(found: FoundSources, total: int, layout: Layout, options: Options) -> None:

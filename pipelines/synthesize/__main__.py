@@ -70,7 +70,7 @@ def synthesize(options: Options) -> None:
     log_environment(job)
     plan = _plan(job, entries, rules, options)
     write_locations(job, entries)
-    sys.stdout.write(describe_plan(job, plan))
+    sys.stdout.write(describe_plan(job, plan, options.licences))
     if not options.plan_only:
         _make(job, plan, options)
 
@@ -95,8 +95,8 @@ def _make(job: Job, plan: list[PlannedSample], options: Options) -> None:
     if empty := [split for split, num_samples in splits.items() if not num_samples]:
         raise UserError(
             f"no sample of the {' and '.join(empty)} split could be made; the reasons are in "
-            f"{job.layout.root / 'index' / 'samples'}. Once the sources are back, the same command "
-            "makes them"
+            f"{job.layout.table('samples', 'any').parent}. Once the sources are back, the same "
+            "command makes them"
         )
 
 

@@ -10,7 +10,15 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from pipelines.command import add_inputs, add_json, add_workers, check_workers, run_command
+from pipelines.audit.report import check_json
+from pipelines.command import (
+    add_inputs,
+    add_json,
+    add_workers,
+    check_has_pixels,
+    check_workers,
+    run_command,
+)
 from pipelines.errors import UserError
 from pipelines.verify.run import Grade, Settings, verify
 
@@ -22,10 +30,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(options: argparse.Namespace) -> int:
+    check_json(options.json)
+    check_has_pixels(options.dataset)
     report = verify(_settings(options))
+    sys.stdout.write(report.describe())
     if options.json:
         report.write(options.json)
-    sys.stdout.write(report.describe())
     return report.exit_status
 
 

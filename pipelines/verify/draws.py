@@ -1,13 +1,18 @@
 """The stored draw of a sample against what its record says was made."""
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from pipelines.audit.bounds import draw_problem, plan_problem
+from pipelines.audit.fields import differing_fields
 from pipelines.verify.problem import Problem
 from schemas.draw import CodecDraw, ColorDraw, SceneDraw, StageDraw, StreamDraw
 from schemas.encoders import ENCODERS
 from schemas.manifest import Environment
+from schemas.plan import PlannedSample
 from schemas.recipe import Recipe
+from schemas.record import Record
 from schemas.sample import (
     JSON_MEMBER,
     CodingFields,
@@ -16,9 +21,13 @@ from schemas.sample import (
     SampleKind,
     Stream,
 )
+from schemas.source import Source
 from transforms.codec import LOSSLESS_CODEC, LOSSLESS_ENCODER
+from transforms.draw import draw_scene, draw_stream, hr_size
 from transforms.motion import lr_size
 from transforms.streams import split_at_last_codec
+
+_LAST_DIGITS = 1e-9
 
 
 class SampleDraw(NamedTuple):
@@ -90,7 +99,62 @@ def draw_problems(
         }
         yield from _compare(name, claims, says)
         yield from _compare(name, _stored_claims(stream), _codec_says(codec))
-        yield from _earlier_problems(name, stream, [*scene.stages, *before])
+        yield from earlier_problems(name, stream, [*scene.stages, *before], environment)
+
+
+class Planned(NamedTuple):
+    """What a sample was drawn from, beside the recipe."""
+
+    row: PlannedSample
+    """its row of the plan"""
+    sources: Mapping[str, Source]
+    """all of the dataset, by id"""
+    seed: int
+    """the dataset's"""
+
+
+def planned_problems(
+    sample: Sample, draw: SampleDraw, planned: Planned, recipe: Recipe, *, is_drawn_again: bool
+) -> Iterator[Problem]:
+    """Compare draws with what they were drawn from.
+
+    Args:
+        sample: the record.
+        draw: its draws.
+        planned: its row of the plan, and the sources.
+        recipe: the dataset's.
+        is_drawn_again: draw once more, which takes the same version of NumPy.
+    """
+    row, sources, seed = planned
+    if told := plan_problem(row, sources, recipe):
+        yield Problem("planned", JSON_MEMBER, told)
+        return
+    if told := draw_problem(row, sources, recipe, draw.scene, draw.streams):
+        yield Problem("draw", JSON_MEMBER, told)
+    ids = {span.source_id for span in row.spans}
+    fps = sources[row.spans[0].source_id].fps
+    if sample.fps != fps:
+        told = f"the record says {sample.fps:g}, the table of sources {fps:g}"
+        yield Problem("fps", JSON_MEMBER, told)
+    if not is_drawn_again:
+        return
+    sizes = {name: hr_size(recipe, sources[name].height, sources[name].width) for name in ids}
+    scene = draw_scene(recipe, seed, row, sizes)
+    again = [draw_stream(recipe, seed, row, scene, k) for k in range(len(recipe.streams))]
+    yield from _drawn_differently("scene_draw", draw.scene, scene)
+    for index, (found, wanted) in enumerate(zip(draw.streams, again, strict=False)):
+        yield from _drawn_differently(f"stream {index}", found, wanted)
+
+
+def _drawn_differently(where: str, found: Record, again: Record) -> Iterator[Problem]:
+    pair = found.model_dump(mode="json"), again.model_dump(mode="json")
+    for name, one, other in differing_fields(*pair):
+        # C libraries differ in the last digits of logarithms.
+        is_number = isinstance(one, float) and isinstance(other, float)
+        if not is_number or not math.isclose(one, other, rel_tol=_LAST_DIGITS):
+            told = f"{where}: {name} is {_short(one)}, drawn again {_short(other)}"
+            yield Problem("drawn", JSON_MEMBER, told)
+            return
 
 
 def _compare(where: str, claims: Mapping[str, Any], says: Mapping[str, Any]) -> Iterator[Problem]:
@@ -185,7 +249,9 @@ def _coding_says(codec: CodecDraw) -> dict[str, Any]:
     }
 
 
-def _earlier_problems(where: str, stream: Stream, stages: Sequence[StageDraw]) -> Iterator[Problem]:
+def earlier_problems(
+    where: str, stream: Stream, stages: Sequence[StageDraw], environment: Environment
+) -> Iterator[Problem]:
     """The generations before the stored one, of which no bitstream is left."""
     codecs = [stage for stage in stages if isinstance(stage, CodecDraw)]
     if len(codecs) != len(stream.earlier):
@@ -193,6 +259,7 @@ def _earlier_problems(where: str, stream: Stream, stages: Sequence[StageDraw]) -
         yield Problem("earlier", JSON_MEMBER, told)
         return
     for index, (generation, codec) in enumerate(zip(stream.earlier, codecs, strict=True)):
-        yield from _compare(
-            f"{where}generation {index}: ", _claims(generation), _coding_says(codec)
-        )
+        name = f"{where}generation {index}: "
+        build = {"encoder_build": environment.encoders.get(codec.codec)}
+        yield from _compare(name, {"encoder_build": generation.encoder_build}, build)
+        yield from _compare(name, _claims(generation), _coding_says(codec))

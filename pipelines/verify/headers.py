@@ -27,6 +27,7 @@ from transforms.coded_pictures import (
 )
 from transforms.header_trace import TracedPacket, trace
 from transforms.headers import header_quantiser
+from transforms.streams import color_tags, qp_from
 
 _KBIT = 1000
 _TOLD_BY_HEADERS = frozenset({"vp8", "mjpeg"})
@@ -228,7 +229,7 @@ def _decoder_problems(
     coded: Sequence[Frame],
     packets: Sequence[TracedPacket],
 ) -> Told:
-    """What the decoder exports: the quantiser of every block, exactly."""
+    """What the decoder exports: colour tags, and the quantiser of every block, exactly."""
     if sorted(packet.pts for packet in packets) != list(range(len(packets))):
         return  # which the container's times have told already
     given = [
@@ -250,9 +251,14 @@ def _decoder_problems(
         return
     lost = {item.packet for item in draw.lost} if draw else set()
     positions = [frame.packet_position for frame in coded]
-    for again, recorded in zip(
-        frame_records(given, positions, frames, lost), stream.frames, strict=True
-    ):
+    tags = color_tags(frames[0])
+    for name, found in (("color_matrix", tags[0]), ("color_range", tags[1])):
+        if found != (wanted := getattr(stream, name)):
+            yield name, f"decoded again it is {found}, the record says {wanted}"
+    records = frame_records(given, positions, frames, lost)
+    if (teller := qp_from(records[0])) != stream.qp_from:
+        yield "qp_from", f"decoded again it is {teller}, the record says {stream.qp_from}"
+    for again, recorded in zip(records, stream.frames, strict=True):
         for name in ("frame_type", "qp_mean", "qp_min", "qp_max"):
             found, wanted = getattr(again, name), getattr(recorded, name)
             if found != wanted:

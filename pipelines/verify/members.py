@@ -1,58 +1,96 @@
-"""The members beside the streams: HR tiles and motion vectors, against the record."""
+"""The members as files: HR tiles, containers of streams, motion vectors, against the record."""
 
-import io
-import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
 from pipelines.verify.problem import Problem
-from schemas.sample import HR_MEMBER, FrameType, Sample, Stream, mv_member
+from schemas.record import UNKNOWN
+from schemas.sample import HR_MEMBER, FrameType, HrTile, Sample, Stream, lr_member, mv_member
+from transforms.bitstream import mux_nut
+from transforms.codec import Packet
 from transforms.motion import read_blocks
+from transforms.tiles import pack_files, tile_places, webp_size
 
-_LOCAL_HEADER_BYTES = 30  # before the file name, in front of each stored file
+_MOST_FPS = 1000
 
 
 def hr_problems(sample: Sample, tile: int, member: bytes) -> Iterator[Problem]:
-    """Tiles must cover the patch of every frame once, at the places of the ZIP's directory.
+    """Tiles must cover the patch of every frame once, and be all that the member holds.
+
+    Nothing is unpacked: the files that the record points to must make the same member again.
 
     Args:
         sample: its record.
         tile: side of a tile, pixels; those at the right and at the bottom are smaller.
         member: the `hr.zip` member.
     """
-    try:
-        with zipfile.ZipFile(io.BytesIO(member)) as archive:
-            damaged = archive.testzip()
-            stored = {
-                info.header_offset + _LOCAL_HEADER_BYTES + len(info.filename): info.file_size
-                for info in archive.infolist()
-                if info.compress_type == zipfile.ZIP_STORED
-            }
-    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError, EOFError) as error:
-        yield Problem("hr_zip", HR_MEMBER, f"no whole ZIP file: {error}")
-        return
-    if damaged is not None:
-        yield Problem("hr_zip", HR_MEMBER, f"{damaged} does not match its checksum")
-    if [(tile.offset, tile.size) for tile in sample.hr_tiles] != list(stored.items()):
-        yield Problem("hr_tiles", HR_MEMBER, "the tiles are not where the ZIP's directory says")
-    if told := _grid_problem(sample, tile):
+    size = (sample.num_frames, sample.hr_height, sample.hr_width)
+    if told := _grid_problem(sample.hr_tiles, size, tile):
         yield Problem("hr_tiles", HR_MEMBER, told)
+        return
+    sizes = [found.size for found in sample.hr_tiles]
+    if min(sizes) < 0 or sum(sizes) > len(member):
+        yield Problem("hr_tiles", HR_MEMBER, "the tiles are larger than the member")
+        return
+    files = []
+    for place, found in zip(tile_places(*size, tile), sample.hr_tiles, strict=True):
+        data = member[found.offset : found.offset + found.size]
+        files.append((place, data))
+        try:
+            told = "{} x {}".format(*webp_size(data))
+        except ValueError as error:
+            told = str(error)
+        if told != f"{place.height} x {place.width}":
+            detail = f"{told}, should be {place.height} x {place.width}"
+            yield Problem("hr_tiles", HR_MEMBER, f"tile at frame {place.frame}: {detail}")
+            return
+    again, tiles = pack_files(files)
+    if tiles != sample.hr_tiles:
+        yield Problem("hr_tiles", HR_MEMBER, "the tiles do not follow each other in the ZIP file")
+    elif again != member:
+        told = f"not a ZIP file of these tiles alone from byte {first_difference(again, member)} on"
+        yield Problem("hr_zip", HR_MEMBER, told)
 
 
-def _grid_problem(sample: Sample, tile: int) -> str:
+def _grid_problem(tiles: Sequence[HrTile], size: tuple[int, int, int], tile: int) -> str:
     """What is wrong with the places of the tiles; empty if they cover every frame once."""
-    rows, columns = -(-sample.hr_height // tile), -(-sample.hr_width // tile)
-    if len(sample.hr_tiles) != sample.num_frames * rows * columns:
-        return f"{len(sample.hr_tiles)} tiles, and should be {rows} times {columns} a frame"
-    for index, found in enumerate(sample.hr_tiles):
-        frame, cell = divmod(index, rows * columns)
-        top, left = (tile * number for number in divmod(cell, columns))
-        height, width = min(tile, sample.hr_height - top), min(tile, sample.hr_width - left)
-        place = (found.frame, found.top, found.left, found.height, found.width)
-        if place != (frame, top, left, height, width):
-            return f"tile {index} is not that of frame {frame} at {top}, {left}"
+    rows, columns = (-(-side // tile) for side in size[1:])
+    if min(size) < 1 or len(tiles) != size[0] * rows * columns:
+        return f"{len(tiles)} tiles, and should be {rows} times {columns} a frame"
+    for index, (found, place) in enumerate(zip(tiles, tile_places(*size, tile), strict=True)):
+        if (found.frame, found.top, found.left, found.height, found.width) != place:
+            return f"tile {index} is not that of frame {place.frame} at {place.top}, {place.left}"
     return ""
+
+
+def container_problems(stream: Stream, nut: bytes) -> Iterator[Problem]:
+    """What lies outside the packets must be what the muxer writes around them.
+
+    Args:
+        stream: its record, which is right about every packet.
+        nut: its `lr<k>.nut` member, written by the same version of libavformat.
+    """
+    name, fps = lr_member(stream.stream), int(stream.fps)
+    if not 0 < fps <= _MOST_FPS or fps != stream.fps:
+        yield Problem("fps", name, f"no stream has {stream.fps:g} frames per second")
+        return
+    packets = []
+    for frame in sorted(stream.frames, key=lambda frame: frame.coding_index):
+        data = nut[frame.packet_position : frame.packet_position + frame.packet_bytes]
+        packet = Packet(data=data, pts=frame.pts, key_frame=frame.key_frame, encoder_qp=UNKNOWN)
+        packets.append(packet)
+    size = (stream.coded_height, stream.coded_width)
+    again = mux_nut(packets, stream.codec, fps, *size)
+    if again != nut:
+        told = f"not a NUT file of these packets alone from byte {first_difference(again, nut)} on"
+        yield Problem("container", name, told)
+
+
+def first_difference(found: bytes, expected: bytes) -> int:
+    """Where two files differ first; where the shorter ends if it is the start of the other."""
+    pairs = zip(found, expected, strict=False)
+    return next((i for i, (a, b) in enumerate(pairs) if a != b), min(len(found), len(expected)))
 
 
 def motion_problems(stream: Stream, member: bytes) -> Iterator[Problem]:
@@ -60,7 +98,7 @@ def motion_problems(stream: Stream, member: bytes) -> Iterator[Problem]:
     name = mv_member(stream.stream)
     try:
         blocks = read_blocks(member)
-    except (ValueError, EOFError, OSError) as error:
+    except ValueError as error:
         yield Problem("motion", name, f"no motion vectors: {error}")
         return
     if len(blocks) != stream.motion_blocks:

@@ -6,10 +6,11 @@ from typing import NamedTuple, TypeVar
 from pydantic import ValidationError
 
 from pipelines.rows import SampleRows, rows_of
+from pipelines.verify.problem import Problem
 from schemas.manifest import Manifest
 from schemas.plan import PlannedSample
 from schemas.record import Record, Status
-from schemas.sample import FrameRow, Sample, SampleRow, StreamRow
+from schemas.sample import JSON_MEMBER, FrameRow, Sample, SampleRow, StreamRow
 
 Row = TypeVar("Row", StreamRow, FrameRow)
 
@@ -30,31 +31,18 @@ class Tables(NamedTuple):
         return [row for row in self.samples if row.status is Status.OK]
 
 
-class RowProblem(NamedTuple):
-    """Rows that are not what they should be."""
-
-    check: str
-    """planned, record or rows"""
-    table: str
-    """samples, streams or frames; empty where the record itself is at fault"""
-    key: str
-    """the sample; empty where it is all of them"""
-    detail: str
-    """what was found"""
-
-
 def planned_problems(
     planned: Sequence[PlannedSample], rows: Sequence[SampleRow]
-) -> Iterator[RowProblem]:
+) -> Iterator[Problem]:
     """Every planned sample has one row, in the plan's order, which repeats what was planned."""
     if [row.key for row in planned] != [row.key for row in rows]:
         differing = {row.key for row in planned} ^ {row.key for row in rows}
         told = f"such as {min(differing)}" if differing else "in another order, or twice"
-        yield RowProblem("planned", "samples", "", f"not the planned samples: {told}")
+        yield Problem("planned", "", f"not the planned samples: {told}", "", "samples")
     by_key = {row.key: row for row in planned}
     for row in rows:
         if row.key in by_key and (names := _differing(_PLANNED_FIELDS, row, by_key[row.key])):
-            yield RowProblem("planned", "samples", row.key, f"{names}: not as planned")
+            yield Problem("planned", "", f"{names}: not as planned", row.key, "samples")
 
 
 def record_problems(
@@ -62,7 +50,7 @@ def record_problems(
     planned: Sequence[PlannedSample],
     tables: Tables,
     manifest: Manifest,
-) -> Iterator[RowProblem]:
+) -> Iterator[Problem]:
     """Compare the tables with the rows that the records give.
 
     Args:
@@ -81,19 +69,19 @@ def record_problems(
             sample = Sample.model_validate_json(records[row.key])
             derived = rows_of(sample, by_key[row.key], index, row.members)
         except (ValidationError, KeyError) as error:
-            yield RowProblem("record", "", row.key, f"not a sample's record: {error}")
+            yield Problem("record", JSON_MEMBER, f"not a sample's record: {error}", row.key)
             continue
         if sample.model_dump_json().encode() != records[row.key]:
-            yield RowProblem("record", "", row.key, "not written as this release writes it")
+            yield Problem("record", JSON_MEMBER, "not written as this release writes it", row.key)
         if names := _differing(_RUN_FIELDS, sample, manifest):
-            yield RowProblem("record", "", row.key, f"{names}: not as in manifest.json")
+            yield Problem("record", JSON_MEMBER, f"{names}: not as in manifest.json", row.key)
         yield from _row_problems(derived, stored)
     for table, others in (("streams", streams), ("frames", frames)):
         for key in sorted(others):
-            yield RowProblem("rows", table, key, "rows of a sample that was not made")
+            yield Problem("rows", "", "rows of a sample that was not made", key, table)
 
 
-def _row_problems(derived: SampleRows, stored: SampleRows) -> Iterator[RowProblem]:
+def _row_problems(derived: SampleRows, stored: SampleRows) -> Iterator[Problem]:
     pairs: list[tuple[str, Sequence[Record], Sequence[Record]]] = [
         ("samples", [derived.sample], [stored.sample]),
         ("streams", derived.streams, stored.streams),
@@ -102,7 +90,7 @@ def _row_problems(derived: SampleRows, stored: SampleRows) -> Iterator[RowProble
     for table, one, other in pairs:
         if one != other:
             told = f"not the rows that the record gives: {_first_difference(one, other)}"
-            yield RowProblem("rows", table, derived.sample.key, told)
+            yield Problem("rows", "", told, derived.sample.key, table)
 
 
 def _grouped(rows: Sequence[Row]) -> dict[str, list[Row]]:

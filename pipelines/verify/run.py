@@ -11,14 +11,18 @@ from pipelines.audit.dataset import Dataset
 from pipelines.audit.material import Material, gather
 from pipelines.audit.report import Finding, Report
 from pipelines.corpus import Entry, discover
+from pipelines.job import library_versions
 from pipelines.media import file_sha256
 from pipelines.pool import WorkerDied, WorkerPool, shared_pool
 from pipelines.progress import watched
+from pipelines.verify.draws import Planned
 from pipelines.verify.semantic import SampleTask, check_sample
 from pipelines.verify.structural import Structure, check_structure
 from schemas.manifest import MANIFEST_NAME
+from schemas.plan import PlannedSample
 from schemas.record import Status
 from schemas.sample import SampleRow, StreamRow
+from schemas.source import Source
 from schemas.tables import read_columns, read_table
 from schemas.wording import counted
 
@@ -60,7 +64,7 @@ def verify(settings: Settings) -> Report:
     report = Report(
         command="verify",
         dataset=str(settings.root),
-        manifest_sha256=file_sha256(str(settings.root / MANIFEST_NAME)),
+        manifest_sha256=_manifest_sha256(settings.root),
         settings={"grade": settings.grade, "sample_rate": f"{settings.sample_rate:g}"},
         looked_at=structure.looked_at,
         not_looked_at=structure.not_looked_at,
@@ -69,6 +73,13 @@ def verify(settings: Settings) -> Report:
     if settings.grade is Grade.STRUCTURAL or structure.dataset is None:
         return report
     return _look_deeper(settings, entries, structure.dataset, structure, report, pool)
+
+
+def _manifest_sha256(root: Path) -> str:
+    try:
+        return file_sha256(str(root / MANIFEST_NAME))
+    except OSError:  # which is among the findings
+        return ""
 
 
 def _look_deeper(
@@ -87,7 +98,7 @@ def _look_deeper(
         for key in _made(dataset, shard)
         if key not in damaged and is_sampled(key, settings.sample_rate)
     }
-    skipped = list(report.not_looked_at)
+    skipped = [*report.not_looked_at, *(_unproved(dataset, structure) if keys else [])]
     if (others := report.looked_at["samples"] - len(keys)) > 0:
         skipped.append(f"{counted(others, 'sample')} beyond their structure")
     material = None
@@ -97,7 +108,7 @@ def _look_deeper(
         else:
             skipped.append("pixels: the plan, or the table of sources, is damaged")
     findings, looked_at = list(report.findings), {"streams": 0, "frames": 0}
-    tasks = _tasks(dataset, keys, material)
+    tasks = _tasks(dataset, structure, keys, material)
     outcomes = pool.map_ordered(check_sample, tasks)
     for task, outcome in watched(outcomes, len(keys), "checking samples", "sample"):
         if isinstance(outcome, WorkerDied):
@@ -129,11 +140,43 @@ def _made(dataset: Dataset, shard: str) -> Iterator[str]:
             yield row["key"]
 
 
+def _same_libraries(dataset: Dataset) -> frozenset[str]:
+    made_with = dataset.manifest.environment.libraries
+    here = library_versions()
+    return frozenset(name for name in here if here[name] == made_with.get(name))
+
+
+def _unproved(dataset: Dataset, structure: Structure) -> Iterator[str]:
+    """What cannot be said of any sample."""
+    made_with, same = dataset.manifest.environment.libraries, _same_libraries(dataset)
+    if not structure.is_plan_readable:
+        yield "whether samples are drawn from the plan: it, or the table of sources, is damaged"
+    for library, what in (
+        ("numpy", "whether recipe and seed give the stored draws"),
+        ("libavformat", "bytes of containers outside packets"),
+    ):
+        if library not in same:
+            here = library_versions()[library]
+            made = made_with.get(library, "unknown")
+            yield f"{what}: made with {library} {made}, here is {here}"
+
+
+def _planned(dataset: Dataset, shard: str, sources: Mapping[str, Source]) -> dict[str, Planned]:
+    """What the samples of a shard are drawn from, by key."""
+    index = [one.shard for one in dataset.manifest.shards].index(shard)
+    rows = read_table(str(dataset.layout.plan), PlannedSample, group=index)
+    return {row.key: Planned(row, sources, dataset.manifest.seed) for row in rows}
+
+
 def _tasks(
-    dataset: Dataset, keys: Mapping[str, str], material: Material | None
+    dataset: Dataset, structure: Structure, keys: Mapping[str, str], material: Material | None
 ) -> Iterator[SampleTask]:
-    layout, recipe = dataset.layout, dataset.recipe
+    layout, recipe, same_libraries = dataset.layout, dataset.recipe, _same_libraries(dataset)
+    has_plan, sources = structure.is_plan_readable, dict[str, Source]()
+    if has_plan and keys:
+        sources = {row.source_id: row for row in read_table(str(layout.sources), Source)}
     for shard in dict.fromkeys(keys.values()):
+        planned = _planned(dataset, shard, sources) if has_plan else {}
         streams: defaultdict[str, list[StreamRow]] = defaultdict(list)
         if material is not None:
             for stream in read_table(str(layout.table("streams", shard)), StreamRow):
@@ -146,6 +189,8 @@ def _tasks(
                     row=row,
                     recipe=recipe,
                     environment=dataset.manifest.environment,
+                    same_libraries=same_libraries,
+                    planned=planned.get(row.key),
                     remake=material.task(row, streams[row.key]) if material else None,
                 )
 

@@ -5,17 +5,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
+from pipelines.audit.dataset import read_members
 from pipelines.audit.material import RemakeTask
-from pipelines.audit.remake import check_pixels
+from pipelines.audit.pixels import check_pixels
 from pipelines.audit.report import Finding
-from pipelines.verify.draws import draw_problems, read_draw
+from pipelines.verify.draws import Planned, draw_problems, planned_problems, read_draw
 from pipelines.verify.headers import stream_problems
-from pipelines.verify.members import hr_problems, motion_problems
+from pipelines.verify.members import container_problems, hr_problems, motion_problems
 from pipelines.verify.problem import Problem
 from schemas.manifest import Environment
 from schemas.recipe import Recipe
 from schemas.sample import HR_MEMBER, JSON_MEMBER, Sample, SampleRow, lr_member, mv_member
-from schemas.shard import read_member
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,6 +30,10 @@ class SampleTask:
     """of the table"""
     recipe: Recipe
     environment: Environment
+    same_libraries: frozenset[str]
+    """those of the environment that have the same version here"""
+    planned: Planned | None
+    """what the sample was drawn from; None where the plan cannot be read"""
     remake: RemakeTask | None
     """what it takes to make the sample again, for the pixel grade"""
 
@@ -46,18 +50,19 @@ class CheckedSample(NamedTuple):
 def check_sample(task: SampleTask) -> CheckedSample:
     """Look at a sample. Runs in a worker process, since it changes the level of FFmpeg's log."""
     try:
-        with task.tar.open("rb") as tar:
-            members = {member.name: read_member(tar, member) for member in task.row.members}
+        members = read_members(task.tar, task.row.members)
         sample = Sample.model_validate_json(members[JSON_MEMBER])
         problems = list(_problems(task, sample, members))
     except (OSError, ValueError, LookupError) as error:  # ShardError and pydantic's among them
         told = f"members or record cannot be made sense of: {error!r}"
         unreadable = Problem("member", JSON_MEMBER, told)
-        return CheckedSample([_finding(task, unreadable)], 0, 0, [])
+        return CheckedSample([_finding(task, unreadable)], 0, 0, [f"{task.row.key}: its streams"])
     findings = [_finding(task, problem) for problem in problems]
     skipped: list[str] = []
-    if task.remake is not None:
-        pixels = check_pixels(task.remake)
+    if task.remake is not None and problems:
+        skipped = [f"{task.row.key}: its pixels: its records are wrong already"]
+    elif task.remake is not None:
+        pixels = check_pixels(task.remake, members)
         findings += pixels.findings
         skipped = pixels.not_looked_at
     num_frames = sum(len(stream.frames) for stream in sample.streams)
@@ -71,9 +76,16 @@ def _problems(task: SampleTask, sample: Sample, members: dict[str, bytes]) -> It
         yield draw
         return
     yield from draw_problems(sample, draw, task.recipe, task.environment)
+    if task.planned is not None:
+        is_drawn_again = "numpy" in task.same_libraries
+        planned, recipe = task.planned, task.recipe
+        yield from planned_problems(sample, draw, planned, recipe, is_drawn_again=is_drawn_again)
     for index, stream in enumerate(sample.streams):
         nut, motion = members[lr_member(index)], members[mv_member(index)]
-        yield from stream_problems(stream, draw.stored_codec(index), nut)
+        problems = list(stream_problems(stream, draw.stored_codec(index), nut))
+        yield from problems
+        if not problems and "libavformat" in task.same_libraries:
+            yield from container_problems(stream, nut)
         yield from motion_problems(stream, motion)
 
 

@@ -4,7 +4,7 @@ A table is parsed only if its bytes are those that the manifest describes: no re
 damaged Parquet file.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -12,15 +12,18 @@ from typing import NamedTuple
 from pydantic import ValidationError
 
 from pipelines.audit.dataset import Dataset, read_damageable
+from pipelines.audit.file_check import file_problem
 from pipelines.audit.report import Finding
 from pipelines.layout import Layout
-from pipelines.shards import describe_file
-from pipelines.verify.records import RowProblem, Tables, planned_problems, record_problems
+from pipelines.verify.names import shard_files
+from pipelines.verify.problem import Problem
+from pipelines.verify.records import Tables, planned_problems, record_problems
 from pipelines.verify.tar import check_tar
-from schemas.manifest import MANIFEST_NAME, SHARD_TABLES, DataFile, DatasetError, Manifest, Shard
+from schemas.manifest import MANIFEST_NAME, DataFile, DatasetError, Manifest, Shard
 from schemas.plan import PlannedSample
-from schemas.sample import JSON_MEMBER, FrameRow, SampleRow, StreamRow
-from schemas.tables import R, read_table
+from schemas.record import Status
+from schemas.sample import FrameRow, SampleRow, StreamRow
+from schemas.tables import TABLE_ERRORS, R, read_table
 
 
 @dataclass(frozen=True)
@@ -29,6 +32,9 @@ class ShardTask:
 
     root: Path
     manifest: Manifest
+    """without its lists of files"""
+    shard: Shard
+    """its part of them, with a name that can be a file's"""
     index: int
     """its place among the manifest's shards, and its row group of the plan"""
     has_plan: bool
@@ -41,23 +47,22 @@ class CheckedShard(NamedTuple):
     findings: list[Finding]
     num_samples: int
     """that the tables tell of"""
-    is_readable: bool
-    """all tables can be read"""
+    has_tables: bool
+    """all of them can be read"""
+    has_tar: bool
+    """it can be read"""
+
+
+def without_files(manifest: Manifest) -> Manifest:
+    """What a manifest says of all shards alike."""
+    return manifest.model_copy(update={"shards": [], "tables": [], "documents": []})
 
 
 def check_shard(task: ShardTask) -> CheckedShard:
     """Look at everything of a shard. Runs in a worker process."""
     check = _ShardCheck(task)
     check.check_files()
-    tables = check.read_tables()
-    if tables is None:
-        return CheckedShard(check.findings, 0, is_readable=False)
-    check.check_counts(tables)
-    records = check.check_tar(tables.made)
-    if task.has_plan and (planned := check.read_plan()):
-        check.note(planned_problems(planned, tables.samples))
-        check.note(record_problems(records, planned, tables, task.manifest))
-    return CheckedShard(check.findings, len(tables.made), is_readable=True)
+    return check.check_content()
 
 
 class _ShardCheck:
@@ -65,23 +70,22 @@ class _ShardCheck:
 
     def __init__(self, task: ShardTask) -> None:
         self._task = task
-        self._shard: Shard = task.manifest.shards[task.index]
+        self._shard = task.shard
         self._layout = Layout(task.root)
-        marker = self._layout.marker(self._shard.shard)
-        self._marker_bytes = marker.read_bytes() if marker.is_file() else b""
+        self._marker_bytes = _read(self._layout.marker(self._shard.shard))
         self._marker = _parse_marker(self._marker_bytes)
         self._whole = set[Path]()  # files that are what the manifest describes
-        self.findings: list[Finding] = []
+        self._findings: list[Finding] = []
 
     def check_files(self) -> None:
         """Compare files, marker and manifest; where two of them agree, the third is at fault."""
         told, marked = _by_path(self._shard), _by_path(self._marker)
         for file in shard_files(self._layout, self._shard.shard):
             path = self._layout.relative(file)
-            problem = file_problem(file, told.get(path))
+            problem = _problem(file, told.get(path))
             if problem is None:
                 self._whole.add(file)
-            elif path in marked and file_problem(file, marked[path]) is None:
+            elif path in marked and _problem(file, marked[path]) is None:
                 self._find(
                     "manifest",
                     MANIFEST_NAME,
@@ -95,17 +99,28 @@ class _ShardCheck:
         path = self._layout.relative(self._layout.marker(self._shard.shard))
         is_other = self._marker_bytes != self._shard.model_dump_json().encode()
         if not self._marker_bytes:
-            self._find("missing", path, "the marker that commits the shard")
-        elif is_other and not any(one.path == MANIFEST_NAME for one in self.findings):
+            self._find("missing", path, "the marker that commits the shard, or it is unreadable")
+        elif is_other and not any(one.path == MANIFEST_NAME for one in self._findings):
             self._find("marker", path, f"it is not the shard's record in {MANIFEST_NAME}")
 
-    def read_tables(self) -> Tables | None:
-        """Every table that is whole; None if one is not."""
+    def check_content(self) -> CheckedShard:
+        """Look at tables and tar as far as they can be read."""
         samples = self._read("samples", SampleRow)
         streams, frames = self._read("streams", StreamRow), self._read("frames", FrameRow)
-        if samples is None or streams is None or frames is None:
-            return None
-        return Tables(samples, streams, frames)
+        made = [row for row in samples or [] if row.status is Status.OK]
+        records = None if samples is None else self._check_tar(made)
+        planned = self._read_plan() if self._task.has_plan else []
+        if samples is not None:
+            self._check_counts(samples, len(made))
+            if planned:
+                self._note(planned_problems(planned, samples))
+        has_tables = False
+        if samples is not None and streams is not None and frames is not None:
+            has_tables = True
+            if planned:
+                tables = Tables(samples, streams, frames)
+                self._note(record_problems(records or {}, planned, tables, self._task.manifest))
+        return CheckedShard(self._findings, len(made), has_tables, has_tar=records is not None)
 
     def _read(self, table: str, record: type[R]) -> list[R] | None:
         file = self._layout.table(table, self._shard.shard)
@@ -117,15 +132,14 @@ class _ShardCheck:
         except DatasetError as error:
             self._find("table", path, str(error))
             return None
-        (described,) = (one.rows for one in self._shard.files if one.path == path)
+        described = _by_path(self._shard)[path].rows
         if len(rows) != described:
             self._find("count", path, f"{len(rows)} rows, {MANIFEST_NAME} says {described}")
         return rows
 
-    def check_counts(self, tables: Tables) -> None:
+    def _check_counts(self, samples: list[SampleRow], num_made: int) -> None:
         """What the manifest says of the shard as a whole."""
-        num_made = len(tables.made)
-        num_left_out = len(tables.samples) - num_made
+        num_left_out = len(samples) - num_made
         shard = self._shard
         if (num_made, num_left_out) != (shard.num_samples, shard.num_left_out):
             self._find(
@@ -134,15 +148,18 @@ class _ShardCheck:
                 f"it says {shard.num_samples} samples and {shard.num_left_out} left out, "
                 f"the table {num_made} and {num_left_out}",
             )
-        if {row.split for row in tables.samples} - {shard.split}:
+        if (described := _by_path(shard).get(self._path_of_tar)) and described.rows != num_made:
+            told = f"it says {described.rows} samples are in the tar, the table {num_made}"
+            self._find("count", MANIFEST_NAME, told)
+        if {row.split for row in samples} - {shard.split}:
             self._find("count", MANIFEST_NAME, f"not all samples are of split {shard.split!r}")
 
-    def read_plan(self) -> list[PlannedSample]:
+    def _read_plan(self) -> list[PlannedSample]:
         """The shard's rows of the plan; none where they cannot be read."""
         path = self._layout.relative(self._layout.plan)
         try:
             rows = read_table(str(self._layout.plan), PlannedSample, group=self._task.index)
-        except (OSError, ValueError, IndexError) as error:
+        except (*TABLE_ERRORS, IndexError) as error:
             self._find("table", path, str(error))
             return []
         job = Dataset(self._layout, self._task.manifest).job(self._task.root, num_workers=1)
@@ -155,30 +172,33 @@ class _ShardCheck:
             )
         return rows
 
-    def check_tar(self, made: list[SampleRow]) -> dict[str, bytes]:
-        """Compare the tar with the index; the records that are whole, by key."""
-        file = self._layout.tar(self._shard.shard)
-        if not file.is_file():
-            return {}
-        with file.open("rb") as tar:
-            problems, records = check_tar(tar, made)
-        for problem in problems:
-            path = self._layout.relative(file)
-            self._find(problem.check, path, problem.detail, problem.key, problem.member)
+    def _check_tar(self, made: list[SampleRow]) -> dict[str, bytes] | None:
+        """Compare the tar with the index; the records that are whole, by key.
+
+        None where the tar cannot be read.
+        """
+        try:
+            with self._layout.tar(self._shard.shard).open("rb") as tar:
+                problems, records = check_tar(tar, made)
+        except OSError:
+            return None
+        self._note(problems)
         return records
 
-    def note(self, problems: Iterator[RowProblem]) -> None:
+    @property
+    def _path_of_tar(self) -> str:
+        return self._layout.relative(self._layout.tar(self._shard.shard))
+
+    def _note(self, problems: Iterable[Problem]) -> None:
         """Make findings of problems."""
-        name = self._shard.shard
         for problem in problems:
-            table = problem.table
-            file = self._layout.table(table, name) if table else self._layout.tar(name)
-            member = "" if table else JSON_MEMBER
-            path = self._layout.relative(file)
-            self._find(problem.check, path, problem.detail, problem.key, member)
+            path = self._path_of_tar
+            if problem.table:
+                path = self._layout.relative(self._layout.table(problem.table, self._shard.shard))
+            self._find(problem.check, path, problem.detail, problem.key, problem.member)
 
     def _find(self, check: str, path: str, detail: str, key: str = "", member: str = "") -> None:
-        self.findings.append(
+        self._findings.append(
             Finding(
                 check=check,
                 path=path,
@@ -201,20 +221,15 @@ def _by_path(shard: Shard | None) -> dict[str, DataFile]:
     return {file.path: file for file in shard.files} if shard else {}
 
 
-def shard_files(layout: Layout, shard: str) -> list[Path]:
-    """The files of a shard as the manifest lists them: the tar, then its part of each table."""
-    return [layout.tar(shard), *(layout.table(table, shard) for table in SHARD_TABLES)]
-
-
-def file_problem(file: Path, described: DataFile | None) -> tuple[str, str] | None:
-    """(check, detail) of a file that is not what the manifest says; None if it is."""
+def _problem(file: Path, described: DataFile | None) -> tuple[str, str] | None:
     if described is None:
-        return "manifest", f"{MANIFEST_NAME} does not describe it"
-    if not file.is_file():
-        return "missing", f"{MANIFEST_NAME} lists it"
-    found = describe_file(file, described.path, described.rows)
-    if found.size != described.size:
-        return "size", f"{found.size} bytes, {MANIFEST_NAME} says {described.size}"
-    if found.sha256 != described.sha256:
-        return "hash", f"SHA-256 is {found.sha256}, {MANIFEST_NAME} says {described.sha256}"
-    return None
+        return "manifest", f"{MANIFEST_NAME} does not list it"
+    return file_problem(file, described)
+
+
+def _read(file: Path) -> bytes:
+    """A small file; nothing where it is missing or unreadable."""
+    try:
+        return file.read_bytes()
+    except OSError:
+        return b""

@@ -1,33 +1,23 @@
 """A shard's tar against its index, byte by byte up to its end."""
 
+import io
 import tarfile
 import zlib
 from collections.abc import Iterator, Sequence
 from typing import BinaryIO, NamedTuple
 
+from pipelines.verify.members import first_difference
+from pipelines.verify.problem import Problem
 from schemas.sample import JSON_MEMBER, Member, SampleRow, member_names
-from schemas.shard import archive_size, header_bytes, padded_size
+from schemas.shard import ShardError, archive_size, header_bytes, padded_size
 
 END = "end of archive"
-
-
-class TarProblem(NamedTuple):
-    """One thing that is wrong with a tar."""
-
-    check: str
-    """tar_header, tar_data, tar_padding, tar_end or index"""
-    key: str
-    """the sample; empty at the end of the archive"""
-    member: str
-    """the member, or what part of the tar it is"""
-    detail: str
-    """what was found, and what was expected"""
 
 
 class CheckedTar(NamedTuple):
     """What reading a tar gave."""
 
-    problems: list[TarProblem]
+    problems: list[Problem]
     records: dict[str, bytes]
     """the `json` member of each sample where it is whole, by key"""
 
@@ -45,56 +35,63 @@ def check_tar(file: BinaryIO, rows: Sequence[SampleRow]) -> CheckedTar:
         names = [member.name for member in row.members]
         if names != member_names((len(names) - 2) // 2):
             told = f"the index lists the members {names}"
-            checked.problems.append(TarProblem("index", row.key, JSON_MEMBER, told))
+            checked.problems.append(Problem("index", JSON_MEMBER, told, row.key))
         for member in row.members:
-            checked.problems.extend(_check_member(file, row.key, member, position, checked.records))
+            try:
+                header = header_bytes(row.key, member.name, member.size)
+            except ShardError as error:  # where the next member begins is not known, either
+                checked.problems.append(Problem("index", member.name, str(error), row.key))
+                return checked
+            found = _check_member(file, row.key, member, position, header, checked.records)
+            checked.problems.extend(found)
             position += tarfile.BLOCKSIZE + padded_size(member.size)
     checked.problems.extend(_check_end(file, position))
     return checked
 
 
 def _check_member(
-    file: BinaryIO, key: str, member: Member, position: int, records: dict[str, bytes]
-) -> Iterator[TarProblem]:
+    file: BinaryIO,
+    key: str,
+    member: Member,
+    position: int,
+    expected: bytes,
+    records: dict[str, bytes],
+) -> Iterator[Problem]:
+    num_held = file.seek(0, io.SEEK_END) - position - tarfile.BLOCKSIZE
     if member.offset != position + tarfile.BLOCKSIZE:
         told = f"the index says byte {member.offset}, it follows at {position + tarfile.BLOCKSIZE}"
-        yield TarProblem("index", key, member.name, told)
+        yield Problem("index", member.name, told, key)
     file.seek(position)
     header = file.read(tarfile.BLOCKSIZE)
-    if header != header_bytes(key, member.name, member.size):
-        at = position + _first_difference(header, header_bytes(key, member.name, member.size))
+    if header != expected:
+        at = position + first_difference(header, expected)
         told = f"the header differs from byte {at} of the tar"
-        yield TarProblem("tar_header", key, f"{member.name} header", told)
-    data = file.read(member.size)
+        yield Problem("tar_header", f"{member.name} header", told, key)
+    data = file.read(min(member.size, max(0, num_held)))
     if len(data) != member.size:
         told = f"cut short after {len(data)} of {member.size} bytes"
-        yield TarProblem("tar_data", key, member.name, told)
+        yield Problem("tar_data", member.name, told, key)
         return
     if (found := zlib.crc32(data)) != member.crc32:
         told = f"CRC-32 is {found:08x}, the index says {member.crc32:08x}"
-        yield TarProblem("tar_data", key, member.name, told)
+        yield Problem("tar_data", member.name, told, key)
     elif member.name == JSON_MEMBER:
         records[key] = data
     padding = file.read(padded_size(member.size) - member.size)
     if any(padding) or len(padding) != padded_size(member.size) - member.size:
         at = position + tarfile.BLOCKSIZE + member.size
         told = f"the padding from byte {at} of the tar is not all zero, or cut short"
-        yield TarProblem("tar_padding", key, f"{member.name} padding", told)
+        yield Problem("tar_padding", f"{member.name} padding", told, key)
 
 
-def _check_end(file: BinaryIO, position: int) -> Iterator[TarProblem]:
+def _check_end(file: BinaryIO, position: int) -> Iterator[Problem]:
     file.seek(position)
     rest = file.read(archive_size(position) - position)
     beyond = file.read(1)
     if any(rest):
         at = position + len(rest) - len(rest.lstrip(b"\0"))
-        yield TarProblem("tar_end", "", END, f"byte {at} of the tar is not zero")
+        yield Problem("tar_end", END, f"byte {at} of the tar is not zero")
     if beyond or len(rest) != archive_size(position) - position:
         found = file.seek(0, 2)
         told = f"the tar has {found} bytes, and should have {archive_size(position)}"
-        yield TarProblem("tar_end", "", END, told)
-
-
-def _first_difference(found: bytes, expected: bytes) -> int:
-    pairs = zip(found, expected, strict=False)
-    return next((i for i, (a, b) in enumerate(pairs) if a != b), min(len(found), len(expected)))
+        yield Problem("tar_end", END, told)

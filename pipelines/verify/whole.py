@@ -6,13 +6,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipelines.audit.dataset import Dataset, read_damageable
-from pipelines.audit.files import inside
+from pipelines.audit.file_check import file_problem
 from pipelines.audit.report import Finding
 from pipelines.documents import documents
 from pipelines.finish import describe_dataset
 from pipelines.layout import Layout
-from pipelines.verify.shard import file_problem, shard_files
+from pipelines.shards import describe_bytes
+from pipelines.verify.names import document_files, named_shards, shard_files, spanning_tables
 from schemas.manifest import MANIFEST_NAME, Manifest, Shard
+from schemas.tables import TABLE_ERRORS
 
 
 @dataclass(frozen=True)
@@ -23,36 +25,46 @@ class WholeTask:
     manifest: Manifest
 
 
-def spanning_tables(layout: Layout) -> list[Path]:
-    """The tables that span all shards, as the manifest lists them."""
-    return [layout.plan, layout.sources, layout.shards]
-
-
 def spanning_findings(layout: Layout, manifest: Manifest) -> Iterator[Finding]:
     """What is wrong with the bytes of the documents, and of the tables that span all shards."""
     described = {file.path: file for file in (*manifest.documents, *manifest.tables)}
-    documents = [inside(layout.root, file.path) for file in manifest.documents]
-    for file in (*documents, *spanning_tables(layout)):
+    for file in (*document_files(layout), *spanning_tables(layout)):
         path = layout.relative(file)
-        if problem := file_problem(file, described.get(path)):
+        if path not in described:
+            yield Finding(check="manifest", path=path, detail=f"{MANIFEST_NAME} does not list it")
+        elif problem := file_problem(file, described[path]):
             yield Finding(check=problem[0], path=path, detail=problem[1])
 
 
 def extra_findings(layout: Layout, manifest: Manifest) -> Iterator[Finding]:
-    """Files that the manifest does not account for."""
-    expected = {layout.manifest, *spanning_tables(layout)}
-    expected |= {layout.root / file.path for file in manifest.documents}
-    for shard in manifest.shards:
+    """Files, folders and links that the manifest does not account for."""
+    expected = {layout.manifest, *spanning_tables(layout), *document_files(layout)}
+    for shard in named_shards(manifest).values():
         expected |= {*shard_files(layout, shard.shard), layout.marker(shard.shard)}
-    for folder, names, files in os.walk(layout.root):
-        if Path(folder) == layout.root:
+    folders = {parent for file in expected for parent in file.parents}
+    for place, names, files in os.walk(layout.root):
+        folder = Path(place)
+        if folder == layout.root:
             ours = {layout.logs.name, layout.staging.name}  # no part of the dataset
             names[:] = [name for name in names if name not in ours]
-        names.sort()
-        for file in sorted(Path(folder, name) for name in files):
-            if file not in expected:
+        found = sorted(folder / name for name in (*names, *files))
+        names[:] = sorted(name for name in names if folder / name in folders)
+        for path in found:
+            if path not in expected | folders:
                 told = f"{MANIFEST_NAME} does not account for it"
-                yield Finding(check="extra", path=layout.relative(file), detail=told)
+                yield Finding(check="extra", path=_printable(layout, path), detail=told)
+            elif _leads_out(layout.root, path):
+                told = f"a link that leads out of the dataset, to {path.resolve()}"
+                yield Finding(check="link", path=_printable(layout, path), detail=told)
+
+
+def _leads_out(root: Path, path: Path) -> bool:
+    return path.is_symlink() and not path.resolve().is_relative_to(root.resolve())
+
+
+def _printable(layout: Layout, path: Path) -> str:
+    """A path, with whatever is no UTF-8 of it escaped."""
+    return os.fsencode(layout.relative(path)).decode(errors="backslashreplace")
 
 
 def check_whole(task: WholeTask) -> list[Finding]:
@@ -63,18 +75,19 @@ def check_whole(task: WholeTask) -> list[Finding]:
         shards = read_damageable(layout.shards, Shard)
         again = describe_dataset(dataset.job(task.root, num_workers=1), manifest.shards)
         made_again = documents(again, layout)
-    except (OSError, ValueError) as error:  # Arrow's errors are kinds of these
+        is_as_written = again.data == layout.manifest.read_bytes()
+    except TABLE_ERRORS as error:
         return [Finding(check="table", path="index", detail=" ".join(str(error).split()))]
     findings = []
-    if again.data != layout.manifest.read_bytes():
+    if not is_as_written:
         told = _differing(manifest, again) or "it is not written as this release writes it"
         findings.append(Finding(check="manifest", path=MANIFEST_NAME, detail=told))
     if shards != manifest.shards:
         told = f"not the shards of {MANIFEST_NAME}"
         findings.append(Finding(check="rows", path=layout.relative(layout.shards), detail=told))
     for path, data in made_again.items():
-        file = layout.root / path
-        if file.is_file() and file.read_bytes() != data:
+        problem = file_problem(layout.root / path, describe_bytes(data, path))
+        if problem and problem[0] in ("size", "hash"):
             told = f"it is not what {MANIFEST_NAME} and the tables give"
             findings.append(Finding(check="document", path=path, detail=told))
     return findings

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from pipelines.audit.dataset import open_dataset
 from pipelines.diff.__main__ import compare_datasets, main
@@ -18,19 +19,14 @@ from schemas.plan import PlannedSample
 from schemas.record import Status
 from schemas.sample import Member, SampleRow, StreamRow
 from schemas.tables import R, read_table, write_table
-from tests.pictures import moving_clip
-from tests.pipelines.small import RECIPE, changed, make_corpus, samples, synthesize
+from tests.pictures import moving_clip, texture
+from tests.pipelines.small import RECIPE, changed, samples, synthesize
 from tests.synthetic import write_video
 
 
 @pytest.fixture(scope="module")
-def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_corpus(tmp_path_factory.mktemp("media") / "corpus")
-
-
-@pytest.fixture(scope="module")
-def dataset(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return synthesize(corpus, tmp_path_factory.mktemp("set") / "set")
+def dataset(plain: Path) -> Path:
+    return plain
 
 
 @pytest.fixture(scope="module")
@@ -199,6 +195,46 @@ def test_a_changed_source_is_recognised_by_its_place(
     assert "recipe" not in causes(item) and "unexplained" not in causes(item)
 
 
+def test_a_pack_of_which_an_image_changed_has_no_other_group(
+    corpus: Path, dataset: Path, tmp_path: Path
+) -> None:
+    other = Path(shutil.copytree(corpus, tmp_path / "corpus"))
+    Image.fromarray(texture(140, 72, 7)).save(other / "photo-b.png")
+    found = compare(dataset, remake(other, tmp_path))
+    packs = [item for item in found.differences if any("photo" in uri for uri in item.uris)]
+    assert packs and found.num_equal == 3
+    for item in packs:
+        assert "source" in causes(item) and "source_list" not in causes(item)
+
+
+def test_packs_of_images_that_are_listed_otherwise(
+    corpus: Path, dataset: Path, tmp_path: Path
+) -> None:
+    sources = tmp_path / "list.csv"
+    sources.write_text("pattern,licence\n*/photo-a.png,CC0-1.0\n")
+    found = compare(dataset, remake(corpus, tmp_path, RECIPE, f"--sources={sources}"))
+    told = {(item.side, *item.uris): causes(item) for item in found.differences}
+    a = next(found for found in told if found[0] == "a")
+    assert set(told) == {a, ("b", "corpus/photo-a.png"), ("b", "corpus/photo-b.png")}
+    expected = {"source_list": "corpus/photo-a.png: licence:  / CC0-1.0"}
+    assert told[a] == told["b", "corpus/photo-a.png"] == expected
+    assert list(told["b", "corpus/photo-b.png"]) == ["plan"]  # its neighbour has left
+
+
+def test_other_pixels_are_found_where_short_checksums_are_equal(
+    dataset: Path, copied: Path
+) -> None:
+    key = samples(dataset)[0].key
+
+    def change(row: StreamRow) -> StreamRow:
+        is_it = (row.key, row.name) == (key, "coded")
+        return row.model_copy(update={"decoded_sha256": "0"}) if is_it else row
+
+    edit(copied, "streams", StreamRow, change)
+    (item,) = compare(dataset, copied).differences
+    assert (item.key, item.parts, item.effect) == (key, ["lr:coded"], "LR only")
+
+
 def test_sources_that_are_gone_left_out_or_new(corpus: Path, dataset: Path, tmp_path: Path) -> None:
     other = Path(shutil.copytree(corpus, tmp_path / "corpus"))
     (other / "long.mp4").unlink()
@@ -321,4 +357,5 @@ def test_mistakes_are_one_message(
     table.write_bytes(table.read_bytes()[:-30])
     assert main([str(dataset), str(copied)]) == 2
     told = capsys.readouterr().err
-    assert "is missing or damaged" in told and "Traceback" not in told
+    assert "is missing or damaged" in told and "copy the dataset again" in told
+    assert "Traceback" not in told

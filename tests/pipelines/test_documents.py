@@ -33,7 +33,7 @@ pytestmark = [
 
 SOURCES = """pattern,split,licence,attribution
 */photo-a.png,train,CC0-1.0,"Ä. Person; <b>""bold""</b> | pipe"
-*/photo-b.png,validation,CC-BY-4.0,B. Person
+*/photo-b.png,validation,CC-BY-4.0,B. `Person` [x](http://y) \\| z
 */long.mp4,train,CC-BY-4.0,C. Person
 """
 RECORDS: dict[str, type[Record]] = {
@@ -124,7 +124,7 @@ def test_the_card_names_everybody_and_is_not_broken_by_names(card: str) -> None:
     assert told == {
         "unknown": "nobody is named",
         "CC0-1.0": 'Ä. Person; &lt;b>"bold"&lt;/b> \\| pipe',
-        "CC-BY-4.0": "B. Person; C. Person",
+        "CC-BY-4.0": "B. \\`Person\\` \\[x\\](http://y) &#92;\\| z; C. Person",
     }
 
 
@@ -196,8 +196,8 @@ def test_what_was_left_out_is_told_by_reason(dataset: Dataset) -> None:
 
 def test_facts_need_no_shards(dataset: Dataset, tmp_path: Path) -> None:
     (tmp_path / "index").symlink_to(dataset.layout.root / "index")
-    without = dataset.layout._replace(root=tmp_path)
-    assert read_facts(dataset.manifest, without) == read_facts(dataset.manifest, dataset.layout)
+    without, shards = dataset.layout._replace(root=tmp_path), dataset.manifest.shards
+    assert read_facts(shards, without) == read_facts(shards, dataset.layout)
 
 
 def test_tables_that_do_not_fit_together_are_refused(dataset: Dataset, tmp_path: Path) -> None:
@@ -205,7 +205,7 @@ def test_tables_that_do_not_fit_together_are_refused(dataset: Dataset, tmp_path:
     shutil.copytree(dataset.layout.root / "index", tmp_path / "index")
     write_table(str(copy.table("streams", dataset.manifest.shards[0].shard)), StreamRow, [])
     with pytest.raises(DatasetError, match="frames of no stream"):
-        read_facts(dataset.manifest, copy)
+        read_facts(dataset.manifest.shards, copy)
 
 
 # Croissant
@@ -240,7 +240,7 @@ def test_croissant_lists_every_data_file_with_its_hash(dataset: Dataset) -> None
         file.relative_to(root).as_posix(): hashlib.sha256(file.read_bytes()).hexdigest()
         for file in files
     }
-    assert "B. Person" in told["creditText"] and "Ä. Person" in told["creditText"]
+    assert "B. `Person`" in told["creditText"] and "Ä. Person" in told["creditText"]
     for item in told["distribution"]:
         if item["@type"] == "cr:FileSet":
             assert list(root.glob(item["includes"])), item["includes"]

@@ -46,6 +46,22 @@ def test_the_record_tells_nothing_of_the_user(
     assert str(tmp_path) not in text and str(Path.home()) not in text
 
 
+def test_the_record_tells_no_path_of_who_built_ffmpeg(monkeypatch: pytest.MonkeyPatch) -> None:
+    configuration = (
+        "--disable-static --prefix=/home/somebody/vendor --enable-libx264 --arch=x86_64 "
+        "--extra-cflags='-I/home/somebody/include -O2' --cc=C:\\Users\\somebody\\cl "
+        "'--extra-ldflags=-L/home/somebody' /home/somebody --extra-version='two words'"
+    )
+    meta = {"libavcodec": {"configuration": configuration, "license": "GPL"}}
+    monkeypatch.setattr("av._core.library_meta", meta)
+    told = environment._software.__wrapped__()["ffmpeg"]["configuration"]
+    assert "somebody" not in str(told)
+    assert told == [
+        "--disable-static --prefix --enable-libx264 --arch=x86_64 --extra-cflags --cc "
+        "'--extra-ldflags --extra-version='two words'"
+    ]
+
+
 def test_equal_hosts_share_a_record_and_others_have_their_own(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -83,8 +99,33 @@ def test_the_commit_is_that_of_the_code(tmp_path: Path, monkeypatch: pytest.Monk
     git(tmp_path, "add", ".")
     git(tmp_path, "commit", "--quiet", "-m", "m")
     assert environment._commit() == git(tmp_path, "rev-parse", "HEAD")
+    commit = git(tmp_path, "rev-parse", "HEAD")
+    monkeypatch.setenv("GIT_DIR", str(tmp_path / "nowhere"))
+    assert environment._commit() == commit
+    (tmp_path / "other.txt").write_text("changed, and no code")
+    assert environment._commit() == commit
+    (package / "new.py").write_text("")
+    assert environment._commit() == f"{commit}-dirty"
+    (package / "new.py").unlink()
     (package / "__init__.py").write_text("changed = True")
-    assert environment._commit() == git(tmp_path, "rev-parse", "HEAD") + "-dirty"
+    assert environment._commit() == f"{commit}-dirty"
+
+
+def test_asking_for_the_commit_writes_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    package = tmp_path / "pipelines"
+    package.mkdir()
+    (package / "__init__.py").write_text("")
+    git(tmp_path, "init", "--quiet")
+    git(tmp_path, "add", ".")
+    git(tmp_path, "commit", "--quiet", "-m", "m")
+    monkeypatch.setattr(environment, "__file__", str(package / "environment.py"))
+    (package / "__init__.py").touch()  # so that git would refresh its index
+    before = (tmp_path / ".git" / "index").stat()
+    assert environment._commit()
+    after = (tmp_path / ".git" / "index").stat()
+    assert (after.st_mtime_ns, after.st_ino) == (before.st_mtime_ns, before.st_ino)
 
 
 def test_without_git_the_commit_is_not_known(monkeypatch: pytest.MonkeyPatch) -> None:

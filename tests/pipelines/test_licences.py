@@ -18,7 +18,7 @@ from pipelines.synthesize.__main__ import main
 from schemas.record import Status
 from tests.pictures import texture
 from tests.pipelines import small
-from tests.pipelines.test_plan import images, recipe, rule, split_of, videos
+from tests.pipelines.test_plan import broken, identity, images, recipe, rule, split_of, videos
 
 RULES = [
     rule("videos/0*", licence="CC0-1.0"),
@@ -49,7 +49,12 @@ def test_sources_of_other_licences_and_of_none_are_counted_rows() -> None:
 
 @pytest.mark.parametrize(
     ("pattern", "kept"),
-    [("cc0-1.0", {"CC0-1.0"}), ("CC-BY-*", {"CC-BY-4.0", "CC-BY-NC-4.0"}), ("CC-BY", None)],
+    [
+        ("cc0-1.0", {"CC0-1.0"}),
+        ("CC-BY-*", {"CC-BY-4.0", "CC-BY-NC-4.0"}),
+        ("CC-BY-[0-9]*", {"CC-BY-4.0"}),
+        ("CC-BY", None),
+    ],
 )
 def test_licences_are_globs_without_regard_to_case(pattern: str, kept: set[str] | None) -> None:
     if kept is None:  # no part of a name stands for it
@@ -57,6 +62,31 @@ def test_licences_are_globs_without_regard_to_case(pattern: str, kept: set[str] 
             plan_of([pattern])
         return
     assert {sample.licence for sample in plan_of([pattern]).samples} == kept
+
+
+@pytest.mark.parametrize("licence", ["[weird]", "a*", "What? [v2]"])
+def test_a_licence_that_looks_like_a_glob_goes_by_its_name(licence: str) -> None:
+    plan = plan_of([licence.upper()], [rule("videos/0*", licence=licence)])
+    assert {sample.licence for sample in plan.samples} == {licence}
+
+
+def test_each_pattern_tells_what_it_takes() -> None:
+    policy = LicencePolicy(allowed=("CC-BY-*", "CC0-1.0"))
+    assert policy.taken(plan_of([]).sources) == {
+        "CC-BY-*": ["CC-BY-4.0", "CC-BY-NC-4.0"],
+        "CC0-1.0": ["CC0-1.0"],
+    }
+
+
+def test_where_licences_leave_nothing_the_message_tells_of_both_options() -> None:
+    only_one = broken("b.png", "too_small", Status.FILTERED, identity("b"))
+    rules = [rule("b.png", licence="CC0-1.0")]
+    policy = LicencePolicy(allowed=("CC0-1.0",))
+    with pytest.raises(UserError) as caught:
+        make_plan([*videos(3), only_one], rules, recipe(), 0, policy)
+    told = str(caught.value)
+    assert "none can be used (3 licence, 1 too_small): allow more with --licences" in told
+    assert "(--sources); or give images of at least" in told
 
 
 def test_a_licence_that_no_source_has_is_refused_with_those_there_are() -> None:
@@ -130,9 +160,11 @@ def test_the_command_obeys_and_keeps_policies_apart(
         Image.fromarray(texture(140, 72, ord(name))).save(corpus / f"photo-{name}.png")
     sources = tmp_path / "list.csv"
     sources.write_text("pattern,licence\n*-a.png,CC0-1.0\n*-b.png,CC-BY-4.0\n")
-    options = (f"--sources={sources}", "--licences=CC0-1.0,CC-BY-4.0")
+    options = (f"--sources={sources}", "--licences=CC0-1.0,CC-BY-[0-9]*")
     output = small.synthesize(corpus, tmp_path / "made", small.RECIPE, *options)
-    assert "  licences  CC-BY-4.0 1, CC0-1.0 1\n" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "  licences  CC-BY-4.0 1, CC0-1.0 1\n" in printed
+    assert "  allowed   CC-BY-[0-9]*: CC-BY-4.0\n  allowed   CC0-1.0: CC0-1.0\n" in printed
     assert open_dataset(output).manifest.failures == {"licence": 1}
     assert {row.licence for row in small.samples(output)} == {"CC0-1.0", "CC-BY-4.0"}
 

@@ -3,17 +3,29 @@
 import hashlib
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any, TypeVar
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from pipelines.audit.dataset import open_dataset
+from pipelines.finish import finish_dataset
+from pipelines.layout import publish_bytes
 from pipelines.materialize.__main__ import main
 from pipelines.publish import main as publish
-from schemas.manifest import Manifest, read_manifest
+from pipelines.shards import describe_file
+from schemas.manifest import read_manifest
+from schemas.plan import PlannedSample
+from schemas.sample import SampleRow
+from schemas.source import Source
+from schemas.tables import TableWriter, read_table, write_table
 from tests.pictures import moving_clip
 from tests.pipelines.small import changed, make_corpus, samples, synthesize
+
+Row = TypeVar("Row", PlannedSample, SampleRow)
 
 SHARDS = changed(("validation_fraction = 0", "validation_fraction = 0\nshard_mib = 0.03"))
 
@@ -135,17 +147,46 @@ def test_what_can_be_made_is_made_and_the_rest_when_its_source_is_back(
     assert not (output / "logs" / "absent_sources.txt").exists()
 
 
-def with_other_library(place: Path, folder: Path) -> Path:
-    """A publication that says it was made with another Pillow."""
+def forged(
+    place: Path,
+    folder: Path,
+    *,
+    plan: Callable[[PlannedSample], PlannedSample] = lambda row: row,
+    source: Callable[[Source], Source] = lambda row: row,
+    sample: Callable[[SampleRow], SampleRow] = lambda row: row,
+    **of_job: Any,
+) -> Path:
+    """A publication of other rows, or another job, whose hashes all fit."""
     shutil.copytree(place / "published", folder / "published")
-    file = folder / "published" / "manifest.json"
-    manifest = read_manifest(folder / "published")
-    environment = manifest.environment.model_copy(
-        update={"libraries": manifest.environment.libraries | {"pillow": "0.1"}}
-    )
-    other: Manifest = manifest.model_copy(update={"environment": environment})
-    file.write_text(other.model_dump_json(indent=1))
+    dataset = open_dataset(folder / "published")
+    layout = dataset.layout
+    job = dataset.job(layout.root, 1).model_copy(update=of_job)
+    write_table(str(layout.sources), Source, map(source, read_table(str(layout.sources), Source)))
+    old_plan = read_table(str(layout.plan), PlannedSample)
+    writer = TableWriter(str(layout.plan), PlannedSample)
+    shards = []
+    for shard in dataset.manifest.shards:
+        rows = [plan(row) for row in old_plan if row.shard == shard.shard]
+        writer.write_group(rows)
+        table = str(layout.table("samples", shard.shard))
+        write_table(table, SampleRow, map(sample, read_table(table, SampleRow)))
+        tar, *tables = shard.files
+        files = [tar, *(describe_file(layout.root / f.path, f.path, f.rows) for f in tables)]
+        changes = {"files": files, "plan_sha256": job.plan_sha256(rows)}
+        shards.append(shard.model_copy(update=changes))
+        marker = layout.marker(shard.shard)
+        publish_bytes(shards[-1].model_dump_json().encode(), marker, layout)
+    writer.close()
+    finish_dataset(job, shards)
     return folder
+
+
+def with_other_library(place: Path, folder: Path, **of_job: Any) -> Path:
+    """A publication that says it was made with another Pillow."""
+    environment = read_manifest(place / "published").environment
+    libraries = environment.libraries | {"pillow": "0.1"}
+    other = environment.model_copy(update={"libraries": libraries})
+    return forged(place, folder, environment=other, **of_job)
 
 
 def test_other_libraries_are_refused_with_the_cure(
@@ -176,11 +217,8 @@ def test_other_libraries_may_be_tried(
 def test_a_sample_of_other_bytes_is_named(
     place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    other = with_other_library(place, tmp_path)
-    manifest = read_manifest(other / "published")
     # Another seed draws other stages, as other code would.
-    changed_seed = manifest.model_copy(update={"seed": 5})
-    (other / "published" / "manifest.json").write_text(changed_seed.model_dump_json())
+    other = with_other_library(place, tmp_path, seed=5)
     arguments = ("--other-libraries", f"--json={tmp_path / 'report.json'}")
     assert run(other, place / "woanders", tmp_path / "out", *arguments) == 1
     fields = json.loads((tmp_path / "report.json").read_bytes())
@@ -196,8 +234,19 @@ def test_a_folder_of_something_else_is_never_touched(
     before = digests(output)
     assert run(place, place / "woanders", output) == 2
     assert "holds a dataset" in capsys.readouterr().err and digests(output) == before
-    assert run(place, place / "woanders", place / "published") == 2
-    assert "is not empty" in capsys.readouterr().err
+
+
+def test_the_output_is_never_inside_the_publication_nor_around_it(
+    place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(place / "published", tmp_path / "around" / "published")
+    published = tmp_path / "around" / "published"
+    (tmp_path / "link").symlink_to(published)
+    before = digests(published)
+    for output in (published, published / "out", tmp_path / "around", tmp_path / "link" / "out"):
+        assert run(tmp_path / "around", place / "woanders", output) == 2
+        assert "lie in one another" in capsys.readouterr().err
+    assert digests(published) == before
 
 
 @pytest.mark.parametrize("path", ["index/plan.parquet", "index/sources.parquet", "recipe.yaml"])
@@ -221,7 +270,76 @@ def test_shard_names_never_lead_out_of_the_output(
     fields["shards"][0]["shard"] = "../../evil"
     (tmp_path / "published" / "manifest.json").write_text(json.dumps(fields))
     assert run(tmp_path, place / "woanders", tmp_path / "out") == 2
-    assert "leads out of" in capsys.readouterr().err
+    assert "names a shard '../../evil'" in capsys.readouterr().err
+
+
+def huge(row: Source) -> Source:
+    return row.model_copy(update={"width": 10**6, "height": 10**6, "num_frames": 10**9})
+
+
+def long_span(row: PlannedSample) -> PlannedSample:
+    spans = [span.model_copy(update={"start": 10**6}) for span in row.spans]
+    return row.model_copy(update={"spans": spans})
+
+
+def of_no_source(row: PlannedSample) -> PlannedSample:
+    spans = [span.model_copy(update={"source_id": "f" * 64}) for span in row.spans]
+    return row.model_copy(update={"spans": spans})
+
+
+def other_key(row: Row) -> Row:
+    return row.model_copy(update={"key": f"../{row.key}"})
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"plan": other_key}, "are not the planned ones"),
+        ({"sample": other_key}, "are not the planned ones"),
+        ({"plan": other_key, "sample": other_key}, "the key '../"),
+        ({"source": huge}, "1000000x1000000 pixels"),
+        ({"plan": long_span}, "lie beyond the"),
+        ({"plan": of_no_source}, "lacks the source ffff"),
+        ({"plan": lambda row: row.model_copy(update={"patch": 99})}, "has no patch 99"),
+        ({"plan": lambda row: row.model_copy(update={"shard": "train-000009"})}, "not the one in"),
+    ],
+)
+def test_a_publication_that_contradicts_itself_is_refused(
+    place: Path,
+    tmp_path: Path,
+    changes: dict[str, Any],
+    told: str,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    other = forged(place, tmp_path, **changes)
+    assert run(other, place / "woanders", tmp_path / "out") == 2
+    lines = capsys.readouterr().err.splitlines()
+    (line,) = (line for line in lines if line.startswith("pipelines.materialize: "))
+    assert told in line and "is no sound publication" in line
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_plan_of_fewer_shards_than_the_manifest_is_refused(
+    place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = forged(place, tmp_path)
+    dataset = open_dataset(other / "published")
+    rows = read_table(str(dataset.layout.plan), PlannedSample, group=0)
+    write_table(str(dataset.layout.plan), PlannedSample, rows)
+    finish_dataset(dataset.job(other / "published", 1), dataset.manifest.shards)
+    assert run(other, place / "woanders", tmp_path / "out") == 2
+    assert "is no sound publication" in capsys.readouterr().err
+
+
+def test_a_plan_that_is_not_the_manifests_is_refused(
+    place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(place / "published", tmp_path / "published")
+    manifest = read_manifest(tmp_path / "published").model_copy(update={"seed": 5})
+    (tmp_path / "published" / "manifest.json").write_bytes(manifest.data)
+    assert run(tmp_path, place / "woanders", tmp_path / "out") == 2
+    assert "the plan of train-000000 is not the one in the manifest" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize(
@@ -230,6 +348,7 @@ def test_shard_names_never_lead_out_of_the_output(
         (["--workers=0"], "must be 1 or more"),
         (["--alow-missing"], "did you mean --allow-missing?"),
         (["--input=nowhere"], "does not exist"),
+        (["--json=no/such/folder.json"], "cannot write the report"),
     ],
 )
 def test_mistakes_are_told(
@@ -241,6 +360,7 @@ def test_mistakes_are_told(
 ) -> None:
     assert run(place, place / "woanders", tmp_path / "out", *arguments) == 2
     assert told in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
 
 
 def test_ctrl_c_ends_it_with_a_line(

@@ -10,22 +10,12 @@ from schemas.draw import CodecDraw, NoiseDraw, SceneDraw, StreamDraw
 from schemas.recipe import RecipeError, parse_recipe
 from schemas.sample import SampleKind, SampleRow
 from schemas.shard import read_member
-from tests.pipelines.small import changed, make_corpus, samples, streams, synthesize
+from tests.pipelines.small import changed, samples, streams, synthesize
 
 TWO_VARIANTS = changed(("variants = 1", "variants = 2"))
 ONE_DRAW = changed(("num_draws = 0", "num_draws = 1"))
 TWO_OF_TWO = changed(("variants = 1", "variants = 2"), ("num_draws = 0", "num_draws = 2"))
 CAMERA = ('packing = "patches"', 'packing = "camera"')
-
-
-@pytest.fixture(scope="module")
-def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_corpus(tmp_path_factory.mktemp("media") / "corpus")
-
-
-@pytest.fixture(scope="module")
-def plain(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return synthesize(corpus, tmp_path_factory.mktemp("plain") / "set")
 
 
 @pytest.fixture(scope="module", params=["patches", "camera"])

@@ -94,8 +94,29 @@ def test_a_damaged_dataset_is_not_published(
     assert path in capsys.readouterr().err and not (tmp_path / "out").exists()
 
 
-def test_a_name_that_leads_out_of_the_dataset_is_refused(
+def test_a_missing_file_is_told_where_an_earlier_publication_lies(
     copy: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(copy, tmp_path / "out") == 0
+    (copy / "index" / "samples" / "train-000000.parquet").unlink()
+    assert run(copy, tmp_path / "out") == 2
+    told = capsys.readouterr().err
+    assert "index/samples/train-000000.parquet" in told and "pipelines.verify" in told
+
+
+def test_the_output_is_never_inside_the_dataset_nor_around_it(
+    copy: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "link").symlink_to(copy)
+    before = files_below(copy)
+    for output in (copy, copy / "public", tmp_path, tmp_path / "link" / "public"):
+        assert run(copy, output) == 2
+        assert "lie in one another" in capsys.readouterr().err
+    assert files_below(copy) == before
+
+
+def test_a_name_that_leads_out_of_the_dataset_is_refused(
+    dataset: Path, copy: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "secret").write_text("secret")
     for path in ("../secret", str(tmp_path / "secret")):
@@ -104,6 +125,12 @@ def test_a_name_that_leads_out_of_the_dataset_is_refused(
         (copy / "manifest.json").write_text(json.dumps(fields))
         assert run(copy, tmp_path / "out") == 2
         assert "leads out of" in capsys.readouterr().err
+    for name in ("../../evil", "/evil", ""):
+        fields = read_manifest(dataset).model_dump()
+        fields["shards"][0]["shard"] = name
+        (copy / "manifest.json").write_text(json.dumps(fields))
+        assert run(copy, tmp_path / "out") == 2
+        assert f"names a shard {name!r}" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
 
 

@@ -3,6 +3,7 @@
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -130,6 +131,79 @@ def test_a_damaged_member_is_different(
     assert "the stored sample is damaged: lr1.nut" in capsys.readouterr().out
 
 
+def test_a_damaged_record_leaves_the_other_members_to_be_compared(
+    dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(dataset, tmp_path / "copy")
+    row = samples(dataset)[0]
+    tar = tmp_path / "copy" / "data" / f"{row.shard}.tar"
+    data = bytearray(tar.read_bytes())
+    data[row.members[0].offset + 9] ^= 1
+    tar.write_bytes(data)
+    assert run(tmp_path / "copy", row.key, "--verify") == 1
+    told = capsys.readouterr().out
+    assert "  json: different\n  hr.zip: identical bytes\n" in told
+    assert "the stored sample is damaged: json" in told
+    shutil.rmtree(tmp_path / "copy" / "logs")  # the stored HR cannot be read without its record
+    assert run(tmp_path / "copy", row.key, "--verify") == 1
+    assert f"{row.key}: not made\n" in capsys.readouterr().out
+
+
+def with_row(dataset: Path, folder: Path, **changes: Any) -> str:
+    """Change the table's row of the first sample; returns its key."""
+    shutil.copytree(dataset, folder)
+    (table, *_) = sorted((folder / "index" / "samples").iterdir())
+    (first, *others) = read_table(str(table), SampleRow)
+    write_table(str(table), SampleRow, [first.model_copy(update=changes), *others])
+    return first.key
+
+
+@pytest.mark.parametrize("draw", ["{}", "[" * 5000, '{"height": 1e400}'])
+def test_a_draw_that_is_none_is_told(
+    dataset: Path, tmp_path: Path, draw: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    key = with_row(dataset, tmp_path / "copy", scene_draw=draw)
+    assert run(tmp_path / "copy", key, "--verify") == 1
+    assert f"{key}: not made\n  impossible: no draw: " in capsys.readouterr().out
+
+
+def test_members_that_the_table_lacks_are_different(dataset: Path, tmp_path: Path) -> None:
+    for number, name in enumerate(("lr9.nut", "../../x")):
+        members = [samples(dataset)[0].members[0].model_copy(update={"name": name})]
+        key = with_row(dataset, tmp_path / f"{number}", members=members)
+        assert run(tmp_path / f"{number}", key, "--verify") == 1
+    key = with_row(dataset, tmp_path / "none", members=[])
+    assert run(tmp_path / "none", key, "--verify") == 1
+
+
+def test_a_table_of_more_rows_than_the_manifest_says_is_not_read(
+    dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(dataset, tmp_path / "copy")
+    (table, *_) = sorted((tmp_path / "copy" / "index" / "samples").iterdir())
+    found = read_table(str(table), SampleRow)
+    write_table(str(table), SampleRow, found * 2)
+    assert run(tmp_path / "copy", found[0].key, "--verify") == 2
+    told = capsys.readouterr().err
+    assert f"{2 * len(found)} rows, the manifest says {len(found)}" in told
+
+
+def test_damaged_logs_are_told_and_decide_nothing(
+    dataset: Path, keys: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(dataset, tmp_path / "copy")
+    logs = tmp_path / "copy" / "logs"
+    (logs / "locations.parquet").write_bytes(b"junk")
+    for file in (logs / "shards").iterdir():
+        file.write_text("[" * 100_000)
+    assert run(tmp_path / "copy", keys[0], "--verify") == 0
+    told = capsys.readouterr().out
+    assert f"{keys[0]}: identical bytes, from its stored HR\n" in told
+    assert (
+        "where it lay is not known: " in told and "locations.parquet is missing or damaged" in told
+    )
+
+
 def retiled(dataset: Path, tile: int) -> None:
     """Store every HR frame in other tiles: other bytes of the same pixels."""
     for table in (dataset / "index" / "samples").iterdir():
@@ -199,6 +273,7 @@ def test_a_sample_that_was_left_out_cannot_be_made(
         ([], "--verify, --output FOLDER, or both"),
         (["--verify", "--input=nowhere"], "does not exist"),
         (["--verify", "--json=no/such/folder.json"], "cannot write the report"),
+        (["--verify", "--json=."], "cannot write the report"),
         (["--output=/proc/nothing"], "choose another --output"),
     ],
 )
@@ -211,6 +286,24 @@ def test_mistakes_are_told(
 ) -> None:
     assert run(dataset, keys[0], *arguments) == 2
     assert told in capsys.readouterr().err
+
+
+def test_nothing_is_made_for_a_report_that_cannot_be_written(
+    dataset: Path, keys: list[str], tmp_path: Path
+) -> None:
+    report, output = tmp_path / "nowhere" / "report.json", tmp_path / "out"
+    assert run(dataset, keys[0], "--output", output, "--json", report) == 2
+    assert not output.exists()
+
+
+def test_nothing_is_written_into_the_dataset(
+    dataset: Path, keys: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = sorted(dataset.rglob("*"))
+    for output in (dataset, dataset / "data", dataset.parent):
+        assert run(dataset, keys[0], "--output", output) == 2
+        assert "lie in one another" in capsys.readouterr().err
+    assert sorted(dataset.rglob("*")) == before
 
 
 def test_no_dataset_is_a_mistake(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -6,16 +6,18 @@ from typing import Any
 import numpy as np
 import pytest
 
+from pipelines.verify.draws import earlier_problems
 from pipelines.verify.headers import stream_problems
-from pipelines.verify.members import motion_problems
+from pipelines.verify.members import container_problems, motion_problems
 from schemas.draw import CodecDraw, LostSlice, StreamDraw
 from schemas.encoders import ENCODERS
+from schemas.manifest import Environment
 from schemas.sample import FrameType, Stream
 from tests.pictures import moving_clip
 from tests.transforms.chains import make
 from tests.transforms.coding import CODECS, draw_for
 from transforms.motion import write_blocks
-from transforms.streams import MadeStream, split_at_last_codec
+from transforms.streams import MadeStream, split_at_last_codec, transcode
 
 
 def made_by(name: str, num_frames: int = 14, **changes: object) -> MadeStream:
@@ -31,6 +33,7 @@ def checks(made: MadeStream, stream: Stream | None = None) -> set[str]:
     """What is found wrong with a stream, or with another record of it."""
     record = stream or made.stream
     problems = list(stream_problems(record, stored_draw(made.stream), made.nut))
+    problems = problems or list(container_problems(record, made.nut))
     problems += motion_problems(record, write_blocks(made.blocks))
     assert all(problem.detail for problem in problems)
     return {problem.check for problem in problems}
@@ -182,6 +185,36 @@ def test_wrong_settings_of_h264_are_found(changes: dict[str, object], check: str
     assert check in checks(made, made.stream.model_copy(update=changes))
 
 
+@pytest.mark.parametrize("name", CODECS)
+@pytest.mark.parametrize(
+    ("field", "value"), [("color_matrix", "rgb"), ("color_range", "?"), ("qp_from", "?")]
+)
+def test_tags_and_quantisers_that_the_decoder_does_not_tell_are_found(
+    name: str, field: str, value: str
+) -> None:
+    made = made_by(name, num_frames=2, gop_frames=1 if name == "mjpeg" else 12)
+    assert field in checks(made, made.stream.model_copy(update={field: value}))
+
+
+@pytest.mark.parametrize("name", CODECS)
+def test_bytes_outside_the_packets_are_the_muxers(name: str) -> None:
+    made = made_by(name, num_frames=2, gop_frames=1 if name == "mjpeg" else 12)
+    packets = {
+        position
+        for frame in made.stream.frames
+        for position in range(frame.packet_position, frame.packet_position + frame.packet_bytes)
+    }
+    outside = sorted(set(range(len(made.nut))) - packets)
+    assert len(outside) > 20
+    for position in outside:
+        data = bytearray(made.nut)
+        data[position] ^= 1
+        (problem,) = container_problems(made.stream, bytes(data))
+        assert problem.check == "container" and f"byte {position} " in problem.detail
+    (problem,) = container_problems(made.stream.model_copy(update={"fps": 25.5}), made.nut)
+    assert problem.check == "fps"
+
+
 @pytest.mark.parametrize("name", ["hevc", "mpeg2video", "av1"])
 def test_a_gop_or_a_run_of_b_frames_longer_than_recorded_is_found(name: str) -> None:
     made = made_by(name, num_frames=16, gop_frames=10, b_frames=2)
@@ -201,3 +234,20 @@ def test_vectors_that_cannot_be_are_found() -> None:
         assert [problem.check for problem in found] == ["motion"], (field, value)
     (problem,) = motion_problems(made.stream, b"no array")
     assert problem.check == "motion"
+
+
+def test_an_earlier_generation_of_another_encoder_or_setting_is_found() -> None:
+    draw = draw_for("hevc", color=ENCODERS["hevc"].default_color)
+    _, generation = transcode(moving_clip(3, 96, 96), draw)
+    stream = made_by("h264", num_frames=2).stream
+    here = Environment(libraries={}, encoders={"hevc": generation.encoder_build})
+    for changes, found in (
+        ({}, []),
+        ({"encoder_build": "x265 1.0"}, ["encoder_build"]),
+        ({"rate_value": 1.5}, ["rate_value"]),
+    ):
+        earlier = [generation.model_copy(update=changes)]
+        record = stream.model_copy(update={"earlier": earlier})
+        assert [p.check for p in earlier_problems("", record, [draw], here)] == found
+    (problem,) = earlier_problems("", stream, [draw], here)
+    assert problem.check == "earlier"

@@ -109,3 +109,21 @@ def test_equal_values_have_equal_canonical_json() -> None:
     assert canonical_json(one) == canonical_json(other) == '{"a":"夜","b":[1,2.5]}'.encode()
     assert sha256_json(one) == sha256_json(other)
     assert sha256_json({"a": [1, 2]}) != sha256_json({"a": [2, 1]})
+
+
+@pytest.mark.parametrize(
+    "data",
+    [b"[" * 100_000, b'{"a":' * 100_000, b'{"seed": ' + b"1" * 5000 + b"}", b"\xff", b"\0"],
+)
+def test_what_no_parser_takes_is_told(tmp_path: Path, data: bytes) -> None:
+    with pytest.raises(DatasetError, match="is not a manifest"):
+        read_manifest(dataset(tmp_path, data))
+
+
+def test_a_manifest_that_cannot_be_read_is_told(tmp_path: Path) -> None:
+    failing = Path("/proc/self/mem")
+    if not failing.exists():
+        pytest.skip("takes Linux")
+    (tmp_path / MANIFEST_NAME).symlink_to(failing)
+    with pytest.raises(DatasetError, match="cannot be read"):
+        read_manifest(tmp_path)

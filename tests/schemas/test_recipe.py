@@ -441,3 +441,10 @@ def test_a_key_given_twice_is_refused_in_yaml_too() -> None:
     text = "name: t\nstreams: [{name: s}]\nshared: [{op: downscale}]\nscale: 4\nscale: 2\n"
     with pytest.raises(RecipeError, match="'scale' is given twice"):
         parse_recipe(text, "yaml", "r.yaml")
+
+
+def test_more_variants_than_keys_tell_apart_are_refused() -> None:
+    text = 'name = "a"\nvariants = {}\n[[shared]]\nop = "downscale"\n[[streams]]\nname = "b"\n'
+    assert parse_recipe(text.format(100), "toml", "a.toml").variants == 100
+    with pytest.raises(RecipeError, match=r"variants: .*less than or equal to 100"):
+        parse_recipe(text.format(101), "toml", "a.toml")

@@ -11,7 +11,7 @@ import webdataset
 
 from schemas.record import UNKNOWN
 from schemas.sample import LrKind, Member, Sample, SampleKind, Stream, member_names
-from schemas.shard import ShardError, ShardWriter, iter_samples, read_member
+from schemas.shard import ShardError, ShardWriter, header_bytes, iter_samples, read_member
 
 Samples = list[tuple[Sample, dict[str, bytes]]]
 
@@ -290,3 +290,28 @@ def test_unknown_numbers_are_stored_as_minus_one() -> None:
     one = sample("left-out", hr_height=UNKNOWN)
     data, ranges, _ = write([(one, members_of(1))])
     assert b'"hr_height":-1' in read_member(io.BytesIO(data), ranges[0][0])
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"size": -5}, {"size": 10**11}, {"size": 2**62}, {"offset": -1}, {"offset": 2**62}],
+)
+def test_a_range_that_cannot_be_is_refused_and_takes_no_memory(changes: dict[str, int]) -> None:
+    data, ranges, _ = write(some_samples())
+    with pytest.raises(ShardError, match="bytes at"):
+        read_member(io.BytesIO(data), ranges[0][1].model_copy(update=changes))
+
+
+@pytest.mark.parametrize(
+    ("key", "name", "size"),
+    [
+        ("k" * 100, "json", 1),
+        ("k", "j" * 100, 1),
+        ("../k", "json", 1),
+        ("k", "json", -1),
+        ("k", "json", 2**62),
+    ],
+)
+def test_a_header_that_no_member_has_is_refused(key: str, name: str, size: int) -> None:
+    with pytest.raises(ShardError):
+        header_bytes(key, name, size)

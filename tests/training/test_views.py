@@ -122,7 +122,9 @@ def test_of_a_pseudo_video_the_picture_alone_is_taken(ruler_dataset: Path, tmp_p
     assert all(batch.lr.shape[1] == 1 for batch in batches)
 
 
-def test_every_group_has_its_rounded_sum(ruler_dataset: Path, tmp_path: Path) -> None:
+def test_every_group_has_its_rounded_sum_and_comes_up(
+    ruler_dataset: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     weights = {"clip0": 1.7, "clip1": 0.7, "short": 0.4, "pack0": 0.5}
     rows = [row(key, weight=weight) for key, weight in weights.items()]
     stream = SampleStream(
@@ -132,8 +134,11 @@ def test_every_group_has_its_rounded_sum(ruler_dataset: Path, tmp_path: Path) ->
         found = Counter(item.entry.key for batch in stream._plan(epoch) for item in batch)
         assert found["clip0"] + found["clip1"] == 2  # 2.4
         assert found["clip0"] in (1, 2) and found["clip1"] in (0, 1)
-        assert (found["short"], found["pack0"]) == (0, 1)
-        assert len(stream._plan(epoch)) == stream.batches_per_epoch == 2
+        assert (found["short"], found["pack0"]) == (1, 1)
+        assert len(stream._plan(epoch)) == stream.batches_per_epoch == 3
+    (told,) = [record.getMessage() for record in caplog.records]
+    assert "share a batch with sample short (windows of 3 frames)" in told
+    assert "sum to 0.4 an epoch" in told and "2.5 times as often as asked" in told
 
 
 def choices(weights: Sequence[float], epochs: int) -> np.ndarray:
@@ -154,14 +159,41 @@ def test_weights_are_kept_on_average() -> None:
     assert np.abs(found.mean(axis=0) - weights).max() < 4 * 0.5 / np.sqrt(8000)
 
 
+@pytest.mark.parametrize(
+    ("weights", "expected"),
+    [
+        ([0.2, 0.2], [0.5, 0.5]),
+        ([1, 0.4], [1, 1]),
+        ([2, 0.1, 0.3], [2, 0.25, 0.75]),
+        ([0.5, 0.5, 0.25], [0.4, 0.4, 0.2]),
+        ([3, 1.6, 0.9, 0.2], [3, 1 + 0.6 * 2 / 1.7, 0.9 * 2 / 1.7, 0.2 * 2 / 1.7]),
+        ([0.9, 0.9, 0.9], [1, 1, 1]),
+        ([1, 2, 5], [1, 2, 5]),
+        ([0.01], [1]),
+    ],
+)
+def test_fractions_that_do_not_add_up_are_scaled_in_proportion(
+    weights: list[float], expected: list[float]
+) -> None:
+    found = choices(weights, 2000)
+    assert len(set(found.sum(axis=1))) == 1
+    assert found.sum(axis=1)[0] == round(sum(expected))
+    assert np.abs(found.mean(axis=0) - expected).max() < 4 * 0.5 / np.sqrt(2000)
+    assert (found >= np.floor(expected)).all() and (found <= np.ceil(expected)).all()
+    assert (found.min(axis=0) >= np.floor(weights)).all()
+
+
 @pytest.mark.parametrize("sum_of_weights", [9.3, 9.7, 10, 0.4, 0.6])
 def test_the_number_is_the_same_in_every_epoch(sum_of_weights: float) -> None:
     rng = np.random.default_rng(5)
     weights = rng.random(20)
     weights *= sum_of_weights / weights.sum()
-    found = choices(list(weights), 200)
-    assert set(found.sum(axis=1)) == {round(sum_of_weights)}
-    assert (found <= np.ceil(weights)).all()
+    found = choices(list(weights), 2000)
+    number = max(round(sum_of_weights), 1)
+    assert set(found.sum(axis=1)) == {number}
+    scaled = weights * number / sum_of_weights
+    assert (found <= np.ceil(scaled)).all()
+    assert np.abs(found.mean(axis=0) - scaled).max() < 4 * 0.5 / np.sqrt(2000)
 
 
 def test_many_tenths_add_up_exactly() -> None:
@@ -199,7 +231,7 @@ def test_ranks_take_turns(
 def test_epochs_differ_and_views_differ(ruler_dataset: Path, tmp_path: Path) -> None:
     rows = [row(f"clip{n}") for n in range(8)]
     one = SampleStream(ruler_dataset, "train", SETTINGS, write(ruler_dataset, tmp_path / "a", rows))
-    more = [*rows, row("short", weight=0.01)]  # which never comes up
+    more = [*rows[:-1], row("clip7", weight=0.75)]  # which comes up once, too
     two = SampleStream(ruler_dataset, "train", SETTINGS, write(ruler_dataset, tmp_path / "b", more))
 
     def keys(stream: SampleStream, epoch: int) -> list[list[str]]:
@@ -224,17 +256,17 @@ def test_a_view_without_the_split_is_refused(pan_dataset: Path, tmp_path: Path) 
         SampleStream(pan_dataset, "train", SETTINGS, view)
 
 
-def test_weights_that_sum_to_nothing_are_refused(ruler_dataset: Path, tmp_path: Path) -> None:
-    view = write(
-        ruler_dataset, tmp_path / "v", [row("clip0", weight=0.2), row("pack0", weight=0.4)]
-    )
-    with pytest.raises(UserError, match="less than half a sample"):
-        SampleStream(ruler_dataset, "train", SETTINGS, view)
+def test_the_smallest_weight_comes_up(ruler_dataset: Path, tmp_path: Path) -> None:
+    rows = [row("clip0"), row("clip1", weight=1e-9)]
+    view = write(ruler_dataset, tmp_path / "v", rows)
+    assert counts(load(SampleStream(ruler_dataset, "train", SETTINGS, view))) == {
+        "clip0": 1, "clip1": 1,
+    }  # fmt: skip
 
 
 def test_windows_are_checked_against_what_is_chosen(ruler_dataset: Path, tmp_path: Path) -> None:
     view = write(ruler_dataset, tmp_path / "v", [row("short")])
-    with pytest.raises(UserError, match="--frames 3 or less"):
+    with pytest.raises(UserError, match=r"every sample of view .*v: use --frames 3 or less"):
         SampleStream(ruler_dataset, "train", SETTINGS, view)
 
 
@@ -253,7 +285,7 @@ def test_views_that_do_not_fit_are_one_message(
     for view, message in {
         foreign: "is of another dataset",
         tmp_path / "text": "is no view, or is damaged",
-        tmp_path / "none": "is no view, or is damaged",
+        tmp_path / "none": "is not there",
     }.items():
         assert run(pan_dataset, tmp_path / "run", "--steps", "1", "--view", str(view)) == 2
         assert message in caplog.text and "pipelines.view" in caplog.text

@@ -1,3 +1,5 @@
+import io
+
 import numpy as np
 import pytest
 
@@ -155,3 +157,27 @@ def test_nothing_refers_across_a_key_frame() -> None:
         start = max(key for key in keys if key <= frame)
         end = min((key for key in keys if key > frame), default=len(records))
         assert start <= reference < end
+
+
+def test_only_the_array_that_is_written_is_read() -> None:
+    blocks = np.zeros(3, MOTION_DTYPE)
+    blocks["mv_x"] = [-5, 0, 7]
+    good = write_blocks(blocks)
+    again = read_blocks(good)
+    assert np.array_equal(again, blocks) and again.flags.writeable
+    assert np.array_equal(np.load(io.BytesIO(good))[:, 6], [-5, 0, 7])
+    assert read_blocks(write_blocks(blocks[:0])).shape == (0,)
+    for wrong in (
+        b"",
+        good[:-1],
+        good + b"\0",
+        good + bytes(16),
+        good.replace(b"(3, 8)", b"(9, 8)"),
+        good.replace(b"(3, 8), }      ", b"(999999999, 8)}"),
+        good.replace(b"<i2", b"|O8"),
+        good.replace(b"False", b"True "),
+        b"((((" * 100 + good,
+    ):
+        assert wrong != good
+        with pytest.raises(ValueError, match="no motion vectors"):
+            read_blocks(wrong)

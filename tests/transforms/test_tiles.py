@@ -5,12 +5,20 @@ import zipfile
 import cv2
 import numpy as np
 import pytest
+from PIL import Image
 
 from schemas.sample import HrTile, Sample, SampleKind
 from tests.pictures import texture
 from transforms import decode
 from transforms.decode import decode_hr
-from transforms.tiles import decode_webp, encode_webp, pack_tiles
+from transforms.tiles import (
+    TilePlace,
+    decode_webp,
+    encode_webp,
+    pack_files,
+    pack_tiles,
+    webp_size,
+)
 
 LAYOUTS = [(64, 64, 64), (64, 96, 32), (37, 53, 16), (40, 40, 256), (1, 1, 16), (17, 33, 16)]
 
@@ -195,3 +203,41 @@ def test_a_damaged_tile_is_told() -> None:
 def test_what_is_no_tile_is_a_value_error(data: bytes) -> None:
     with pytest.raises(ValueError, match="not a WebP"):
         decode_webp(data)
+
+
+@pytest.mark.parametrize("side", [1, 15, 17, 16_000])
+def test_a_tile_of_another_size_than_its_record_is_refused_without_decoding(
+    monkeypatch: pytest.MonkeyPatch, side: int
+) -> None:
+    buffer = io.BytesIO()
+    Image.new("RGB", (side, 16)).save(buffer, "WEBP", lossless=True, quality=0, method=0)
+    member, tiles = pack_files([(TilePlace(0, 0, 0, 16, 16), buffer.getvalue())])
+    monkeypatch.setattr(decode, "decode_webp", lambda _: pytest.fail("decoded"))
+    with pytest.raises(ValueError, match=f"16 x {side}, not 16 x 16"):
+        decode_hr(sample_of(np.empty((1, 16, 16, 3)), tiles), member)
+
+
+@pytest.mark.parametrize("num_tiles", [0, 3])
+def test_a_patch_that_its_tiles_do_not_cover_takes_no_memory(num_tiles: int) -> None:
+    member, tiles = pack_tiles(clip(1, 32, 32), 16)
+    huge = sample_of(np.empty((1, 32, 32, 3)), tiles[:num_tiles])
+    huge = huge.model_copy(update={"hr_height": 10**7, "hr_width": 10**7})
+    with pytest.raises(ValueError, match="the tiles cover"):
+        decode_hr(huge, member)
+    small = sample_of(np.empty((1, 32, 32, 3)), tiles[:num_tiles])
+    with pytest.raises(ValueError, match="the tiles cover"):
+        decode_hr(small, member)
+
+
+@pytest.mark.parametrize(("height", "width"), [(1, 1), (16, 3), (255, 256), (2, 16_383)])
+def test_the_size_of_a_tile_is_read_from_its_header(height: int, width: int) -> None:
+    data = encode_webp(np.zeros((height, width, 3), np.uint8))
+    assert webp_size(data) == webp_size(data[:25]) == (height, width)
+
+
+def test_only_lossless_webp_files_are_tiles() -> None:
+    for settings in ({"format": "PNG"}, {"format": "WEBP", "lossless": False}):
+        buffer = io.BytesIO()
+        Image.fromarray(texture(16, 16)).save(buffer, **settings)
+        with pytest.raises(ValueError, match="not a WebP image, or not a lossless one"):
+            webp_size(buffer.getvalue())

@@ -1,0 +1,62 @@
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from pipelines import contact_sheet
+from pipelines.command import EXIT_FINDINGS, EXIT_INTERRUPTED, EXIT_USER_ERROR, run_command
+from pipelines.errors import UserError
+from pipelines.export import __main__ as export
+from schemas.manifest import MANIFEST_NAME, DatasetError
+from schemas.recipe import RecipeError
+from schemas.record import SchemaVersionError
+from schemas.shard import ShardError
+
+
+def raising(error: BaseException) -> Callable[[], int]:
+    def work() -> int:
+        raise error
+
+    return work
+
+
+def test_the_status_is_that_of_the_work() -> None:
+    assert run_command("verify", lambda: EXIT_FINDINGS) == EXIT_FINDINGS
+
+
+@pytest.mark.parametrize(
+    "kind", [UserError, RecipeError, DatasetError, SchemaVersionError, ShardError]
+)
+def test_what_users_can_mend_is_one_line(
+    kind: type[Exception], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run_command("verify", raising(kind("no such thing"))) == EXIT_USER_ERROR
+    assert capsys.readouterr() == ("", "pipelines.verify: no such thing\n")
+
+
+@pytest.mark.parametrize("goes_on", [False, True])
+def test_an_interruption_is_one_line_wherever_it_was_raised(
+    goes_on: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    wrapped = RuntimeError("in a step")
+    wrapped.__cause__ = KeyboardInterrupt()
+    for error in (KeyboardInterrupt(), wrapped):
+        assert run_command("publish", raising(error), goes_on=goes_on) == EXIT_INTERRUPTED
+        told = capsys.readouterr().err
+        assert told.startswith("pipelines.publish: interrupted") and told.count("\n") == 1
+        assert ("goes on" in told) == goes_on
+
+
+@pytest.mark.parametrize("error", [RuntimeError("a bug"), OSError("a bug"), KeyError("a bug")])
+def test_a_bug_propagates(error: Exception) -> None:
+    with pytest.raises(type(error)):
+        run_command("verify", raising(error))
+
+
+@pytest.mark.parametrize("command", [contact_sheet.main, export.main])
+def test_commands_that_need_pixels_tell_a_publication(
+    command: Callable[[list[str]], int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / MANIFEST_NAME).write_text("{}")
+    assert command([str(tmp_path), f"--output={tmp_path / 'out'}"]) == EXIT_USER_ERROR
+    assert "pipelines.materialize" in capsys.readouterr().err
