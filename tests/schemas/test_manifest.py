@@ -52,13 +52,17 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
 
 
 def test_a_missing_manifest_says_how_to_finish_the_dataset(tmp_path: Path) -> None:
-    for folder in (tmp_path, tmp_path / "nowhere"):
-        with pytest.raises(DatasetError) as caught:
-            read_manifest(folder)
-        assert str(caught.value) == (
-            f"{folder} has no manifest.json: it is no dataset, or its synthesis did not finish; "
-            "run the same pipelines.synthesize command again to finish it"
-        )
+    with pytest.raises(DatasetError) as caught:
+        read_manifest(tmp_path)
+    assert str(caught.value) == (
+        f"{tmp_path} has no manifest.json: it is no dataset, or it is not finished; run the "
+        "command that makes it (pipelines.synthesize or pipelines.materialize) again"
+    )
+
+
+def test_a_missing_folder_is_told_as_such(tmp_path: Path) -> None:
+    with pytest.raises(DatasetError, match="there is no folder"):
+        read_manifest(tmp_path / "nowhere")
 
 
 def test_a_folder_called_like_the_manifest_is_none(tmp_path: Path) -> None:
