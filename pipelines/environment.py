@@ -78,6 +78,7 @@ def _software() -> dict[str, Any]:
                 name: ".".join(map(str, version))
                 for name, version in sorted(av.library_versions.items())
             },
+            # PyAV tells the configuration nowhere else.
             "configuration": sorted(
                 {_without_paths(lib["configuration"]) for lib in av._core.library_meta.values()}
             ),
