@@ -7,6 +7,7 @@ costs itself alone. CPU time, not elapsed time, so that a busy machine does not 
 
 import atexit
 import dataclasses
+import fcntl
 import functools
 import itertools
 import multiprocessing
@@ -118,9 +119,26 @@ def _explain_exit(code: int) -> str:
 
 
 def _start_worker() -> None:
+    _end_with_parent()
     cv2.setNumThreads(0)  # parallelism is over samples
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent stops its workers itself
+
+
+def _end_with_parent() -> None:
+    """Let the kernel end this process when its parent is killed, whatever it is doing then.
+
+    The pipe between them closes, of which Linux tells with a signal (SIGIO) that ends a process.
+    Elsewhere that signal is ignored, and a worker ends when it has finished its task.
+    """
+    parent = multiprocessing.parent_process()
+    if parent is None or not hasattr(os, "O_ASYNC"):
+        return
+    pipe = parent.sentinel
+    fcntl.fcntl(pipe, fcntl.F_SETOWN, os.getpid())
+    fcntl.fcntl(pipe, fcntl.F_SETFL, fcntl.fcntl(pipe, fcntl.F_GETFL) | os.O_ASYNC)
+    if not parent.is_alive():  # killed before this was set
+        os._exit(1)
 
 
 def _run_limited(

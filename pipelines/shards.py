@@ -65,6 +65,7 @@ def write_shard(job: Job, index: int, pool: WorkerPool) -> Shard:
         heartbeat.add(len(rows))
         return finished
     check_libraries(job)
+    job.layout.manifest.unlink(missing_ok=True)  # it tells of files that are about to change
     started = time.monotonic()
     with staged(job.layout) as folder:
         shard = _ShardBuilder(job, rows, folder).build(pool, heartbeat, plan_sha256)

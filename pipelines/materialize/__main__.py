@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pipelines.audit.report import EXIT_INTERRUPTED, EXIT_USER_ERROR
-from pipelines.beam_log import is_interruption
+from pipelines.beam_log import is_interruption, output_failure
 from pipelines.errors import UserError
 from pipelines.materialize.run import Options, materialize
 from pipelines.options import parse_with_beam
@@ -31,7 +31,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (UserError, DatasetError) as error:
         sys.stderr.write(f"pipelines.materialize: {error}\n")
         return EXIT_USER_ERROR
-    except (KeyboardInterrupt, RuntimeError) as error:
+    except (KeyboardInterrupt, RuntimeError, OSError) as error:
+        if problem := output_failure(error):
+            sys.stderr.write(
+                f"pipelines.materialize: cannot write to {options.output}: {problem}; once that is "
+                "mended, the same command goes on from here\n"
+            )
+            return EXIT_USER_ERROR
         if not is_interruption(error):
             raise
         sys.stderr.write("pipelines.materialize: interrupted; the same command goes on from here\n")

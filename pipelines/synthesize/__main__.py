@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 import apache_beam as beam
 
-from pipelines.beam_log import is_interruption
+from pipelines.beam_log import is_interruption, output_failure
 from pipelines.corpus import Entry, SourceRule, discover, read_source_list
 from pipelines.demo import demo_inputs, demo_rules
 from pipelines.environment import log_environment
@@ -24,23 +24,31 @@ from pipelines.probing import batches, commit_plan, write_locations
 from pipelines.progress import ProgressBar
 from pipelines.report import describe_plan, describe_result
 from pipelines.run_identity import claim_output
+from pipelines.run_lock import only_run
 from pipelines.steps import ProbeSources, make_shards
 from schemas.manifest import read_manifest
 from schemas.plan import PlannedSample
 from schemas.recipe import RecipeError
 from schemas.recipe_files import load_recipe
-from schemas.tables import read_table
+from schemas.tables import TABLE_ERRORS, read_table
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit status."""
     logging.basicConfig(level=logging.WARNING)
     try:
-        synthesize(parse_options(arguments))
+        options = parse_options(arguments)
+        synthesize(options)
     except (UserError, RecipeError) as error:
         sys.stderr.write(f"pipelines.synthesize: {error}\n")
         return 2
-    except (KeyboardInterrupt, RuntimeError) as error:
+    except (KeyboardInterrupt, RuntimeError, OSError) as error:
+        if problem := output_failure(error):
+            sys.stderr.write(
+                f"pipelines.synthesize: cannot write to {options.output}: {problem}; once that is "
+                "mended, the same command goes on from here\n"
+            )
+            return 2
         if not is_interruption(error):
             raise
         sys.stderr.write("pipelines.synthesize: interrupted; the same command goes on from here\n")
@@ -72,20 +80,27 @@ def synthesize(options: Options) -> None:
         num_workers=options.num_workers,
         environment=environment.value,
     )
-    claim_output(job, entries, rules, options.licences)
-    log_environment(job)
-    plan = _plan(job, entries, rules, options)
-    write_locations(job, entries)
-    sys.stdout.write(describe_plan(job, plan))
-    if not options.plan_only:
-        _make(job, plan, options)
+    with only_run(job.layout):
+        claim_output(job, entries, rules, options.licences)
+        log_environment(job)
+        plan = _plan(job, entries, rules, options)
+        write_locations(job, entries)
+        sys.stdout.write(describe_plan(job, plan))
+        if not options.plan_only:
+            _make(job, plan, options)
 
 
 def _plan(
     job: Job, entries: list[Entry], rules: list[SourceRule], options: Options
 ) -> list[PlannedSample]:
     if job.layout.plan.is_file():
-        return read_table(str(job.layout.plan), PlannedSample)
+        try:
+            return read_table(str(job.layout.plan), PlannedSample)
+        except TABLE_ERRORS as error:
+            raise UserError(
+                f"{job.layout.plan} is damaged ({error}): delete it, and the same command plans "
+                "the same again"
+            ) from error
     work = batches(entries)
     progress = ProgressBar(job.layout, "probing", len(entries), "source")
     with progress, beam.Pipeline(options=options.beam) as root:

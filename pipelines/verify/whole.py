@@ -40,7 +40,8 @@ def spanning_findings(layout: Layout, manifest: Manifest) -> Iterator[Finding]:
 
 def extra_findings(layout: Layout, manifest: Manifest) -> Iterator[Finding]:
     """Files that the manifest does not account for."""
-    expected = {layout.manifest, *spanning_tables(layout)}
+    # A run that was killed left its lock.
+    expected = {layout.manifest, layout.lock, *spanning_tables(layout)}
     expected |= {layout.root / file.path for file in manifest.documents}
     for shard in manifest.shards:
         expected |= {*shard_files(layout, shard.shard), layout.marker(shard.shard)}
