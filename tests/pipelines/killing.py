@@ -85,12 +85,6 @@ class Attempt:
             os.killpg(self._process.pid, signal.SIGKILL)
         return self.wait()[0] == -signal.SIGKILL
 
-    def kill_parent(self) -> list[int]:
-        """Kill the command alone; returns the processes that it had started."""
-        others = [pid for pid in processes_of(self._process.pid) if pid != self._process.pid]
-        self._process.kill()
-        return others
-
 
 def await_path(path: Path) -> None:
     """Wait until something is there."""

@@ -54,15 +54,7 @@ def test_a_hundred_killed_runs(torture: Torture, tmp_path: Path) -> None:
         killed += torture.run(tmp_path / f"made-{killed}-{time.time_ns()}", 10, random_source)
 
 
-def test_workers_end_when_their_parent_is_killed(arguments: list[str], tmp_path: Path) -> None:
-    output = tmp_path / "made"
-    attempt = Attempt([*arguments, f"--output={output}"], output)
-    await_path(Layout(output).plan)  # its workers are at work
-    started = attempt.kill_parent()
-    assert started
-    attempt.wait()
-
-
+@pytest.mark.slow
 def test_two_runs_do_not_share_an_output(
     torture: Torture, arguments: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

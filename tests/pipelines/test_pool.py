@@ -1,12 +1,16 @@
 import os
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import cv2
 import pytest
 
 from pipelines.pool import Done, WorkerDied, WorkerPool, available_cores
+from tests.pipelines.killing import await_path
 
 # Workers import these functions, so they stand on the module's level.
 
@@ -39,6 +43,11 @@ def slow_for_even(number: int) -> int:
 def process_of(number: int) -> int:
     time.sleep(0.02)
     return os.getpid()
+
+
+def tell_and_loop(file: str) -> None:
+    Path(file).write_text(str(os.getpid()))
+    sum(range(10**12))  # Python's lock is held all the while
 
 
 def burn(cpu_seconds: float) -> float:
@@ -128,6 +137,32 @@ def test_tasks_are_taken_as_workers_become_free(pool: WorkerPool) -> None:
     for _ in range(10):
         next(outcomes)
     assert len(taken) <= 16
+
+
+def test_a_worker_ends_with_its_parent_whatever_it_does(tmp_path: Path) -> None:
+    file = tmp_path / "pid"
+    code = (
+        "from pipelines.pool import WorkerPool; from tests.pipelines.test_pool import *; "
+        f"WorkerPool(1).run(tell_and_loop, {str(file)!r})"
+    )
+    parent = subprocess.Popen([sys.executable, "-c", code], cwd=Path(__file__).parents[2])
+    await_path(file)
+    time.sleep(0.1)  # for the number to be written
+    worker = int(file.read_text())
+    parent.kill()
+    parent.wait()
+    deadline = time.monotonic() + 10
+    while is_alive(worker):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def is_alive(pid: int) -> bool:
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+    return state not in "ZX"
 
 
 def test_workers_leave_parallelism_to_the_pool(pool: WorkerPool) -> None:
