@@ -63,7 +63,9 @@ def claim_output(
     Raises:
         UserError: if it cannot be written, or holds something else.
     """
-    inputs_sha256 = sha256_json([(entry.uri, _sizes(entry.paths)) for entry in entries])
+    inputs_sha256 = sha256_json(
+        [(entry.uri, [] if entry.refused else _sizes(entry.paths)) for entry in entries]
+    )
     source_list_sha256 = sha256_json([asdict(rule) for rule in rules])
     _claim(job, inputs_sha256, source_list_sha256, policy or LicencePolicy())
 

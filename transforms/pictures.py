@@ -142,6 +142,8 @@ def _opened(file: BinaryIO) -> Iterator[tuple[Image.Image, ImageHeader]]:
     except UnidentifiedImageError as error:
         raise PictureError("unreadable", "its header is not that of an image") from error
     except _DECODE_ERRORS as error:
+        if isinstance(error, cv2.error) and error.code == cv2.Error.StsNoMem:
+            raise MemoryError from error
         raise PictureError("corrupt", f"{type(error).__name__}: {error}") from error
 
 

@@ -67,7 +67,7 @@ def synthesize(options: Options) -> None:
     check_recipe(recipe)
     output = os.path.abspath(options.output)
     check_apart(output, options.inputs)
-    entries = discover(options.inputs or demo_inputs())
+    entries = discover(options.inputs or demo_inputs(), follow_links=options.follow_links)
     rules = read_source_list(options.sources) if options.sources else []
     rules += [] if options.inputs else demo_rules()
     environment = shared_pool(options.num_workers).run(describe_environment, recipe)

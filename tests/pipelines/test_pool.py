@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import cv2
+import numpy as np
 import pytest
 
 from pipelines.pool import Done, WorkerDied, WorkerPool, available_cores
@@ -55,6 +56,14 @@ def burn(cpu_seconds: float) -> float:
     while time.process_time() < until:
         pass
     return cpu_seconds
+
+
+def fill(num_bytes: int) -> int:
+    return len(np.ones(num_bytes, np.uint8))
+
+
+def oom_score(_: int) -> str:
+    return Path("/proc/self/oom_score_adj").read_text().strip()
 
 
 def opencv_threads(_: int) -> int:
@@ -115,6 +124,21 @@ def test_the_limit_is_for_each_task_and_not_for_the_worker() -> None:
 def test_sleeping_is_not_held_against_a_task(pool: WorkerPool) -> None:
     # More elapsed time than the limit on CPU time allows.
     assert pool.run(time.sleep, 2.2) == Done(None)
+
+
+def test_memory_is_limited() -> None:
+    one = WorkerPool(1, memory_limit_bytes=2**30)
+    try:
+        assert one.run(fill, 2**28) == Done(2**28)
+        over = one.run(fill, 2**30)
+        assert over == WorkerDied("memory_limit", "needs more memory than a worker may have")
+        assert one.run(double, 2) == Done(4)
+    finally:
+        one.close()
+
+
+def test_workers_are_the_first_to_go_if_memory_ends(pool: WorkerPool) -> None:
+    assert pool.run(oom_score, 0) == Done("1000")
 
 
 def test_workers_are_reused(pool: WorkerPool) -> None:
