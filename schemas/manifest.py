@@ -127,8 +127,11 @@ def read_manifest(dataset: Path) -> Manifest:
         )
     try:
         fields = json.loads(path.read_bytes())
-        if isinstance(fields, dict):
-            check_schema_version(str(fields.get("schema_version", "")), str(path))
+    except (ValueError, RecursionError) as error:  # JSON's and UTF-8's are kinds of ValueError
+        raise DatasetError(f"{path} is not a manifest: {error}") from error
+    if isinstance(fields, dict):
+        check_schema_version(str(fields.get("schema_version", "")), str(path))
+    try:
         return Manifest.model_validate(fields)
-    except (json.JSONDecodeError, UnicodeDecodeError, ValidationError) as error:
+    except ValidationError as error:
         raise DatasetError(f"{path} is not a manifest: {error}") from error
