@@ -103,7 +103,7 @@ def _may_succeed_now(layout: Layout, shard: Shard) -> bool:
 
 
 class _ShardBuilder:
-    """Collects a shard's samples and rows in a staging folder, then publishes all but the marker."""
+    """Collects a shard's samples and rows in a staging folder, then publishes its files."""
 
     def __init__(self, job: Job, rows: list[PlannedSample], folder: Path) -> None:
         self._job, self._rows, self._folder = job, rows, folder
