@@ -176,9 +176,7 @@ def _visible_children(folder: Path) -> list[os.DirEntry[str]]:
 
 def _is_or_leads_to_folder(child: os.DirEntry[str]) -> bool:
     # Asked apart, since a path may be too long to be followed.
-    return child.is_dir(follow_symlinks=False) or (
-        child.is_symlink() and os.path.isdir(child.path)
-    )
+    return child.is_dir(follow_symlinks=False) or (child.is_symlink() and os.path.isdir(child.path))
 
 
 def _entry(path: Path, uri: str, bounds: Path | None) -> Entry:
