@@ -90,6 +90,11 @@ class Layout(NamedTuple):
         """Where files are written before they are moved to their place."""
         return self.root / ".staging"
 
+    @property
+    def lock(self) -> Path:
+        """There while a run goes on, see `pipelines.run_lock`."""
+        return self.root / ".lock"
+
     def relative(self, path: Path) -> str:
         """A path as it is recorded: below the root, with forward slashes."""
         return path.relative_to(self.root).as_posix()
@@ -112,6 +117,16 @@ def publish(staged_file: Path, target: Path) -> None:
         os.fsync(file.fileno())  # before anything says that it is there
     target.parent.mkdir(parents=True, exist_ok=True)
     os.replace(staged_file, target)
+    _sync_folder(target.parent)
+
+
+def _sync_folder(folder: Path) -> None:
+    """Else a machine that dies may forget the names of files that it has stored."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def publish_bytes(data: bytes, target: Path, layout: Layout) -> None:

@@ -33,6 +33,7 @@ class Options(NamedTuple):
     """path of the source list, empty for none"""
     licences: LicencePolicy
     num_workers: int
+    follow_links: bool
     plan_only: bool
     beam: PipelineOptions
 
@@ -80,6 +81,11 @@ def _parser() -> argparse.ArgumentParser:
         "--separate-licences", action="store_true", help="give each licence shards of its own"
     )
     add_workers(parser, " per machine")
+    parser.add_argument(
+        "--follow-links",
+        action="store_true",
+        help="take files outside of an input that links in it lead to: only for inputs you trust",
+    )
     parser.add_argument("--plan-only", action="store_true", help="say what would be made, and stop")
     return parser
 
@@ -103,6 +109,7 @@ def parse_options(arguments: Sequence[str] | None = None) -> Options:
         sources=ours.sources,
         licences=_licences(ours.licences, ours.separate_licences),
         num_workers=check_workers(ours.workers),
+        follow_links=ours.follow_links,
         plan_only=ours.plan_only,
         beam=beam,
     )

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from functools import partial
+from pathlib import Path
 
 from pipelines.corpus import Entry, SourceRule
 from pipelines.job import Job
@@ -16,7 +17,7 @@ from schemas.plan import PlannedSample
 from schemas.recipe import Recipe
 from schemas.record import Status
 from schemas.source import Source
-from schemas.tables import TableWriter, read_table, write_table
+from schemas.tables import TABLE_ERRORS, TableWriter, read_table, write_table
 
 BATCH_ENTRIES = 64
 
@@ -37,9 +38,9 @@ def probe_batch(job: Job, number: int, entries: Sequence[Entry], pool: WorkerPoo
     """
     target = job.layout.probed(number)
     heartbeat = Heartbeat(job.layout, f"probe-{number:06d}")
-    if target.is_file():
+    if (done := _probed_before(target)) is not None:
         heartbeat.add(len(entries))
-        return len(read_table(str(target), Probed))
+        return done
     found: list[Probed] = []
     one_by_one: list[Entry] = []
     probe_entry = partial(_probe_entry, recipe=job.recipe, seed=job.seed)
@@ -54,6 +55,16 @@ def probe_batch(job: Job, number: int, entries: Sequence[Entry], pool: WorkerPoo
         write_table(str(folder / "probed"), Probed, found)
         publish(folder / "probed", target)
     return len(found)
+
+
+def _probed_before(target: Path) -> int | None:
+    """The number of sources of a batch that is stored; None if it is not, or is damaged."""
+    if not target.is_file():
+        return None
+    try:
+        return len(read_table(str(target), Probed))
+    except TABLE_ERRORS:
+        return None
 
 
 def _probe_entry(entry: Entry, *, recipe: Recipe, seed: int) -> Probed | None:

@@ -1,12 +1,17 @@
 import os
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import cv2
+import numpy as np
 import pytest
 
 from pipelines.pool import Done, WorkerDied, WorkerPool, available_cores
+from tests.pipelines.killing import await_path
 
 # Workers import these functions, so they stand on the module's level.
 
@@ -41,11 +46,24 @@ def process_of(number: int) -> int:
     return os.getpid()
 
 
+def tell_and_loop(file: str) -> None:
+    Path(file).write_text(str(os.getpid()))
+    sum(range(10**12))  # Python's lock is held all the while
+
+
 def burn(cpu_seconds: float) -> float:
     until = time.process_time() + cpu_seconds
     while time.process_time() < until:
         pass
     return cpu_seconds
+
+
+def fill(num_bytes: int) -> int:
+    return len(np.ones(num_bytes, np.uint8))
+
+
+def oom_score(_: int) -> str:
+    return Path("/proc/self/oom_score_adj").read_text().strip()
 
 
 def opencv_threads(_: int) -> int:
@@ -108,6 +126,21 @@ def test_sleeping_is_not_held_against_a_task(pool: WorkerPool) -> None:
     assert pool.run(time.sleep, 2.2) == Done(None)
 
 
+def test_memory_is_limited() -> None:
+    one = WorkerPool(1, memory_limit_bytes=2**30)
+    try:
+        assert one.run(fill, 2**28) == Done(2**28)
+        over = one.run(fill, 2**30)
+        assert over == WorkerDied("memory_limit", "needs more memory than a worker may have")
+        assert one.run(double, 2) == Done(4)
+    finally:
+        one.close()
+
+
+def test_workers_are_the_first_to_go_if_memory_ends(pool: WorkerPool) -> None:
+    assert pool.run(oom_score, 0) == Done("1000")
+
+
 def test_workers_are_reused(pool: WorkerPool) -> None:
     pids = {outcome.value for _, outcome in pool.map_ordered(process_of, range(20))}  # type: ignore[union-attr]
     assert len(pids) <= 2
@@ -128,6 +161,32 @@ def test_tasks_are_taken_as_workers_become_free(pool: WorkerPool) -> None:
     for _ in range(10):
         next(outcomes)
     assert len(taken) <= 16
+
+
+def test_a_worker_ends_with_its_parent_whatever_it_does(tmp_path: Path) -> None:
+    file = tmp_path / "pid"
+    code = (
+        "from pipelines.pool import WorkerPool; from tests.pipelines.test_pool import *; "
+        f"WorkerPool(1).run(tell_and_loop, {str(file)!r})"
+    )
+    parent = subprocess.Popen([sys.executable, "-c", code], cwd=Path(__file__).parents[2])
+    await_path(file)
+    time.sleep(0.1)  # for the number to be written
+    worker = int(file.read_text())
+    parent.kill()
+    parent.wait()
+    deadline = time.monotonic() + 10
+    while is_alive(worker):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def is_alive(pid: int) -> bool:
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+    return state not in "ZX"
 
 
 def test_workers_leave_parallelism_to_the_pool(pool: WorkerPool) -> None:
