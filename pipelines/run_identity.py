@@ -86,7 +86,7 @@ def _claim(job: Job, inputs_sha256: str, source_list_sha256: str, policy: Licenc
         source_list_sha256=source_list_sha256,
         licences=policy,
         environment=job.environment,
-        code_sha256=_code_sha256(),
+        code_sha256=job.code_sha256,
     )
     root, file = job.layout.root, job.layout.run
     try:
@@ -112,16 +112,6 @@ def _forget_plan_of_another(layout: Layout, wanted: RunIdentity) -> None:
     if _read(layout.run) != wanted:
         for folder in (layout.logs, layout.plan.parent):
             shutil.rmtree(folder, ignore_errors=True)
-
-
-def _code_sha256() -> str:
-    """Of the code that decides bytes, so that no dataset is begun by one version and finished by
-    another."""
-    packages = Path(__file__).parents[1]
-    files = [*packages.glob("schemas/*.py"), *packages.glob("transforms/*.py")]
-    files += [*packages.glob("pipelines/*.py"), *packages.glob("pipelines/documents/*.py")]
-    texts = {f"{file.parent.name}/{file.name}": file.read_text("utf-8") for file in files}
-    return sha256_json(texts)
 
 
 def _sizes(paths: Sequence[str]) -> list[int]:

@@ -10,8 +10,6 @@ import sys
 import time
 from collections.abc import Sequence
 
-import apache_beam as beam
-
 from pipelines.beam_log import is_interruption
 from pipelines.corpus import Entry, SourceRule, discover, read_source_list
 from pipelines.demo import demo_inputs, demo_rules
@@ -20,11 +18,10 @@ from pipelines.errors import UserError
 from pipelines.job import Job, check_recipe, describe_environment
 from pipelines.options import Options, check_apart, parse_options
 from pipelines.pool import Done, shared_pool
-from pipelines.probing import batches, commit_plan, write_locations
-from pipelines.progress import ProgressBar
+from pipelines.probing import commit_plan, write_locations
 from pipelines.report import describe_plan, describe_result
 from pipelines.run_identity import claim_output
-from pipelines.steps import ProbeSources, make_shards
+from pipelines.steps import make_shards, probe_sources
 from schemas.manifest import read_manifest
 from schemas.plan import PlannedSample
 from schemas.recipe import RecipeError
@@ -86,11 +83,8 @@ def _plan(
 ) -> list[PlannedSample]:
     if job.layout.plan.is_file():
         return read_table(str(job.layout.plan), PlannedSample)
-    work = batches(entries)
-    progress = ProgressBar(job.layout, "probing", len(entries), "source")
-    with progress, beam.Pipeline(options=options.beam) as root:
-        _ = root | "ProbeSources" >> ProbeSources(job, work)
-    return commit_plan(job, len(work), rules, options.licences)
+    num_batches = probe_sources(job, entries, options.beam)
+    return commit_plan(job, num_batches, rules, options.licences)
 
 
 def _make(job: Job, plan: list[PlannedSample], options: Options) -> None:
