@@ -11,6 +11,7 @@ from apache_beam.options.pipeline_options import (
     SetupOptions,
     StandardOptions,
     TypeOptions,
+    WorkerOptions,
 )
 from apache_beam.runners.runner import create_runner
 
@@ -53,6 +54,8 @@ def choose_engine(arguments: Sequence[str]) -> PipelineOptions:
         # Else the DirectRunner first tries to fetch and run Prism, another engine. There are no
         # triggers in the graph that this could make unsafe.
         options.view_as(TypeOptions).allow_unsafe_triggers = True
+    if not (harness := options.view_as(WorkerOptions)).default_sdk_harness_log_level:
+        harness.default_sdk_harness_log_level = "WARNING"
     # All code is imported from modules, so nothing of __main__ needs to travel.
     options.view_as(SetupOptions).save_main_session = False
     return options
@@ -66,11 +69,18 @@ def running(layout: Layout, options: PipelineOptions, num_units: int) -> Iterato
         layout: of the dataset.
         options: of Beam, as `choose_engine` makes them.
         num_units: how many units of work there are to be spread.
+
+    Raises:
+        UserError: if the runner refuses its options.
     """
     patience_seconds = options.view_as(EngineOptions).worker_timeout
     if options.view_as(StandardOptions).runner == _PATHS[_DASK]:
         options = _spread_on_dask(options, num_units)
-    with Watchdog(layout, patience_seconds), beam.Pipeline(options=options) as root:
+    try:
+        pipeline = beam.Pipeline(options=options)
+    except ValueError as error:  # options that are missing, or contradict each other
+        raise UserError(f"Beam refuses the options: {error}") from error
+    with Watchdog(layout, patience_seconds), pipeline as root:
         yield root
 
 

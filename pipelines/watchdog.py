@@ -17,13 +17,16 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from pipelines.beam_log import is_interruption
 from pipelines.layout import Layout
 from schemas.wording import counted
 
 PATIENCE_SECONDS = 120
 """How long nothing may beat: far above the delays of network file systems."""
-EXIT_WORKERS_LOST = 1
+EXIT_WORKERS_LOST = 2
 _BEAT_SECONDS = 1.0
+_SILENT_BEATS = 5
+"""After which a process is taken for dead if the runner has failed anyway."""
 
 
 @contextlib.contextmanager
@@ -87,6 +90,8 @@ class Watchdog(AbstractContextManager["Watchdog"]):
     ) -> None:
         self._stop.set()
         self._thread.join()
+        if error is not None and not is_interruption(error) and (lost := self._silent()):
+            self._end(lost)  # the runner has noticed; what it says of it helps nobody
         self._forget()
 
     def _watch(self) -> None:
@@ -97,6 +102,15 @@ class Watchdog(AbstractContextManager["Watchdog"]):
                 since = time.monotonic()
             elif time.monotonic() - since > self._patience_seconds:
                 self._end(sorted(beats))
+                return
+
+    def _silent(self) -> list[str]:
+        before = self._beats()
+        if not before:
+            return []
+        time.sleep(_SILENT_BEATS * _BEAT_SECONDS)
+        after = self._beats()
+        return sorted(name for name in before if after.get(name) == before[name])
 
     def _beats(self) -> dict[str, str]:
         beats = {}
@@ -110,10 +124,9 @@ class Watchdog(AbstractContextManager["Watchdog"]):
         work, host, process = lost[0].rsplit("@", 2)
         others = f" (and {counted(len(lost) - 1, 'other')})" if len(lost) > 1 else ""
         sys.stderr.write(
-            f"pipelines: process {process} on {host}{others} has shown no sign of life for "
-            f"{self._patience_seconds:g} s while it worked on {work}, and no other has taken over: "
-            "it was killed, perhaps for lack of memory (then give fewer --workers). The same "
-            "command goes on from here\n"
+            f"pipelines: process {process} on {host}{others} shows no sign of life, though it was "
+            f"at work on {work}, and no other has taken over. It was killed, perhaps for lack of "
+            "memory: then give fewer --workers. The same command goes on from here\n"
         )
         sys.stderr.flush()
         # The runner waits in threads that cannot be woken; whatever is unfinished is made again.

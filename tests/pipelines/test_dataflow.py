@@ -52,7 +52,8 @@ def submitted(*transforms: Any) -> Any:
     collection: Any = root
     for transform in transforms:
         collection = collection | transform
-    return root.run().job.proto_pipeline
+    result: Any = root.run()
+    return result.job.proto_pipeline
 
 
 @needs_dataflow

@@ -53,11 +53,34 @@ def test_work_that_was_begun_and_beats_no_more_ends_the_run_with_a_message(
         leave_behind(layout, "shard-000003")
         leave_behind(layout, "shard-000005")
         time.sleep(4 * PATIENCE_SECONDS)
-    assert set(ended) == {EXIT_WORKERS_LOST}
-    said = capsys.readouterr().err.splitlines()[0]
-    assert "process 4711 on far.away (and 1 other) has shown no sign of life for 0.5 s" in said
-    assert "while it worked on shard-000003" in said
+    assert ended == [EXIT_WORKERS_LOST]
+    said = capsys.readouterr().err.rstrip()
+    assert "process 4711 on far.away (and 1 other) shows no sign of life" in said
+    assert "at work on shard-000003" in said
     assert said.endswith("The same command goes on from here")
+
+
+def test_of_a_runner_that_fails_by_itself_the_reason_is_told(
+    layout: Layout, ended: list[int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(RuntimeError), Watchdog(layout, 60), alive(layout, "shard-000004"):
+        leave_behind(layout, "shard-000003")
+        raise RuntimeError("Channel closed prematurely.")
+    assert ended == [EXIT_WORKERS_LOST]
+    assert "at work on shard-000003" in capsys.readouterr().err
+
+
+def test_a_failure_of_a_step_is_no_lost_worker(layout: Layout, ended: list[int]) -> None:
+    with pytest.raises(KeyError), Watchdog(layout, 60), alive(layout, "shard-000004"):
+        raise KeyError
+    assert ended == []
+
+
+def test_an_interruption_is_no_lost_worker(layout: Layout, ended: list[int]) -> None:
+    with pytest.raises(KeyboardInterrupt), Watchdog(layout, 60):
+        leave_behind(layout, "shard-000003")
+        raise KeyboardInterrupt
+    assert ended == []
 
 
 def test_others_that_live_keep_a_run_alive(layout: Layout, ended: list[int]) -> None:
