@@ -14,7 +14,12 @@ import pytest
 from apache_beam.pipeline import AppliedPTransform, PipelineVisitor
 from apache_beam.runners.portability.fn_api_runner.execution import GroupingBuffer
 
-from benchmarks.clusters import dask_engine, portable_engine, worker_processes
+from benchmarks.clusters import (
+    DEADLINE_SECONDS,
+    dask_engine,
+    portable_engine,
+    worker_processes,
+)
 from pipelines.engines import choose_engine
 from pipelines.job import Job
 from pipelines.layout import Layout
@@ -173,6 +178,7 @@ def test_shards_written_again_over_finished_ones_have_the_same_bytes(
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(2 * DEADLINE_SECONDS)
 @pytest.mark.parametrize("engine", [worker_processes, portable_engine])
 def test_processes_and_a_job_server_with_a_worker_pool_give_the_same_bytes(
     command: list[str], expected: dict[str, str], tmp_path: Path, engine: EngineStarter
@@ -184,18 +190,20 @@ def test_processes_and_a_job_server_with_a_worker_pool_give_the_same_bytes(
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(2 * DEADLINE_SECONDS)
 @needs_dask
 def test_dask_gives_the_same_bytes_though_a_worker_is_killed(
     command: list[str], expected: dict[str, str], tmp_path: Path
 ) -> None:
     with dask_engine(tmp_path) as engine, start([*command, *engine]) as process:
         kill_a_worker(tmp_path / "made")
-        _, said = process.communicate(timeout=280)
+        _, said = process.communicate(timeout=DEADLINE_SECONDS)
     assert process.returncode == 0, said
     assert digests(tmp_path / "made") == expected
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(2 * DEADLINE_SECONDS)
 @pytest.mark.parametrize(
     ("runner", "variable"),
     [
@@ -230,6 +238,7 @@ def test_flink_and_spark_give_the_same_bytes(
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(2 * DEADLINE_SECONDS)
 @needs_dask
 def test_daemonic_workers_of_dask_are_refused_with_the_cure(
     command: list[str], tmp_path: Path
@@ -241,6 +250,7 @@ def test_daemonic_workers_of_dask_are_refused_with_the_cure(
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(2 * DEADLINE_SECONDS)
 @pytest.mark.parametrize("engine", [worker_processes, portable_engine])
 def test_a_killed_worker_never_hangs_a_run(
     command: list[str],
@@ -251,7 +261,7 @@ def test_a_killed_worker_never_hangs_a_run(
     with engine(tmp_path) as options:
         with start([*command, *options, "--worker_timeout=4"]) as process:
             work = kill_a_worker(tmp_path / "made")
-            _, said = process.communicate(timeout=280)
+            _, said = process.communicate(timeout=DEADLINE_SECONDS)
         assert process.returncode == EXIT_WORKERS_LOST, said
         assert f"shows no sign of life, though it was at work on {work}" in said
     status, said = run(command)
