@@ -72,6 +72,10 @@ class Layout(NamedTuple):
         """What probing found out about one batch of inputs."""
         return self.logs / "probed" / f"{batch:06d}.parquet"
 
+    def entries(self, block: int) -> Path:
+        """Where one block of inputs lies on this machine."""
+        return self.logs / "entries" / f"{block:06d}.json"
+
     def environment(self, name: str) -> Path:
         """What a host of the run was."""
         return self.logs / "environment" / f"{name}.json"
@@ -84,6 +88,11 @@ class Layout(NamedTuple):
     def progress(self) -> Path:
         """Counters of the run that is going on."""
         return self.logs / "progress"
+
+    @property
+    def alive(self) -> Path:
+        """Signs of life of the processes that work on the run that is going on."""
+        return self.logs / "alive"
 
     @property
     def staging(self) -> Path:

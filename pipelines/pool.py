@@ -17,6 +17,7 @@ import os
 import resource
 import signal
 import sys
+import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import TimeoutError as FutureTimeoutError
@@ -27,6 +28,7 @@ import cv2
 from pebble import ProcessExpired, ProcessFuture, ProcessPool
 
 from pipelines import cpu_limit
+from pipelines.errors import UserError
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")
@@ -180,9 +182,27 @@ def available_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-@functools.cache
 def shared_pool(num_workers: int) -> WorkerPool:
-    """One pool for everything in this process; it lives as long as the process."""
+    """One pool for everything in this process; it lives as long as the process.
+
+    Raises:
+        UserError: if this process may not start others.
+    """
+    if multiprocessing.current_process().daemon:
+        raise UserError(
+            "this worker is a daemonic process, which may not start the processes that media is "
+            "opened in. Start Dask's workers with DASK_DISTRIBUTED__WORKER__DAEMON=False in their "
+            "environment, or with --no-nanny"
+        )
+    with _one_at_a_time:  # an engine may work in several threads of this process
+        return _pool(num_workers)
+
+
+_one_at_a_time = threading.Lock()
+
+
+@functools.cache
+def _pool(num_workers: int) -> WorkerPool:
     pool = WorkerPool(num_workers)
     atexit.register(pool.close)
     return pool

@@ -88,7 +88,7 @@ def _claim(job: Job, inputs_sha256: str, source_list_sha256: str, policy: Licenc
         source_list_sha256=source_list_sha256,
         licences=policy,
         environment=job.environment,
-        code_sha256=_code_sha256(),
+        code_sha256=job.code_sha256,
     )
     root, file = job.layout.root, job.layout.run
     try:
@@ -129,19 +129,6 @@ def _holds_anything(layout: Layout) -> bool:
     ours = (layout.staging, layout.lock, layout.logs)
     others = any(path not in ours for path in layout.root.iterdir())
     return others or (layout.logs.exists() and any(layout.logs.iterdir()))
-
-
-def _code_sha256() -> str:
-    """Of the code that makes a dataset: all modules of `schemas` and `transforms`, those right in
-    `pipelines`, and the documents.
-
-    Not every line decides bytes; but so no dataset is begun by one version and finished by another.
-    """
-    packages = Path(__file__).parents[1]
-    files = [*packages.glob("schemas/*.py"), *packages.glob("transforms/*.py")]
-    files += [*packages.glob("pipelines/*.py"), *packages.glob("pipelines/documents/*.py")]
-    texts = {f"{file.parent.name}/{file.name}": file.read_text("utf-8") for file in files}
-    return sha256_json(texts)
 
 
 def _sizes(paths: Sequence[str]) -> list[int]:

@@ -10,8 +10,6 @@ import sys
 import time
 from collections.abc import Sequence
 
-import apache_beam as beam
-
 from pipelines.command import EXIT_OK, run_command, writing_to
 from pipelines.corpus import Entry, SourceRule, discover, read_source_list
 from pipelines.demo import demo_inputs, demo_rules
@@ -20,12 +18,11 @@ from pipelines.errors import UserError
 from pipelines.job import Job, check_recipe, describe_environment
 from pipelines.options import Options, check_apart, parse_options
 from pipelines.pool import Done, shared_pool
-from pipelines.probing import batches, commit_plan, write_locations
-from pipelines.progress import ProgressBar
+from pipelines.probing import commit_plan, write_locations
 from pipelines.report import describe_plan, describe_result
 from pipelines.run_identity import claim_output
 from pipelines.run_lock import only_run
-from pipelines.steps import ProbeSources, make_shards
+from pipelines.steps import make_shards, probe_sources
 from schemas.manifest import read_manifest
 from schemas.plan import PlannedSample
 from schemas.recipe_files import load_recipe
@@ -90,11 +87,8 @@ def _plan(
                 f"{job.layout.plan} is damaged ({error}): delete it, and the same command plans "
                 "the same again"
             ) from error
-    work = batches(entries)
-    progress = ProgressBar(job.layout, "probing", len(entries), "source")
-    with progress, beam.Pipeline(options=options.beam) as root:
-        _ = root | "ProbeSources" >> ProbeSources(job, work)
-    return commit_plan(job, len(work), rules, options.licences)
+    num_batches = probe_sources(job, entries, options.beam)
+    return commit_plan(job, num_batches, rules, options.licences)
 
 
 def _make(job: Job, plan: list[PlannedSample], options: Options) -> None:

@@ -1,16 +1,19 @@
+import multiprocessing
 import os
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 
-from pipelines.pool import Done, WorkerDied, WorkerPool, available_cores
+from pipelines.errors import UserError
+from pipelines.pool import Done, WorkerDied, WorkerPool, available_cores, shared_pool
 from tests.pipelines.killing import await_path
 
 # Workers import these functions, so they stand on the module's level.
@@ -191,6 +194,31 @@ def is_alive(pid: int) -> bool:
 
 def test_workers_leave_parallelism_to_the_pool(pool: WorkerPool) -> None:
     assert pool.run(opencv_threads, 0) == Done(1)
+
+
+def test_a_process_that_may_start_no_others_is_told_how_to_change_that(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(multiprocessing.current_process()._config, "daemon", True)  # type: ignore[attr-defined]
+    with pytest.raises(UserError, match="DASK_DISTRIBUTED__WORKER__DAEMON=False"):
+        shared_pool(1)
+
+
+def test_threads_share_one_pool(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[int] = []
+
+    class Slow:
+        def __init__(self, num_workers: int) -> None:
+            time.sleep(0.05)
+            made.append(num_workers)
+
+        def close(self) -> None:
+            pass
+
+    monkeypatch.setattr("pipelines.pool.WorkerPool", Slow)
+    with ThreadPoolExecutor(4) as threads:
+        pools = set(threads.map(shared_pool, [97] * 4))
+    assert made == [97] and len(pools) == 1
 
 
 def test_there_is_a_core_to_work_on() -> None:
