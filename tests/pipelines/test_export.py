@@ -630,7 +630,7 @@ def test_an_output_that_is_something_else_is_never_touched(
 
 def test_what_is_no_dataset_is_said_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(tmp_path / "nothing", tmp_path / "out") == 2
-    assert "no manifest.json" in capsys.readouterr().err
+    assert "there is no folder" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
 
 

@@ -169,7 +169,7 @@ def test_samples_that_were_not_made_are_left_out(
         (["--where", "random() < 0.5"], "has random(), and would give another view each time"),
         (["--where", "true", "--weight", "(SELECT epoch(NOW()))"], "has now()"),
         (["--sql", "SELECT key FROM samples USING SAMPLE 2"], "a sample without REPEATABLE"),
-        (["--where", "true", "--with", "twin=/none"], "has no manifest.json"),
+        (["--where", "true", "--with", "twin=/none"], "there is no folder"),
     ],
 )
 def test_mistakes_are_one_message(

@@ -129,7 +129,7 @@ def test_mistakes_are_one_message(
 
 def test_a_missing_dataset_is_one_message(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     assert run_training(tmp_path / "none", tmp_path / "run") == 2
-    assert "has no manifest.json" in caplog.text
+    assert "there is no folder" in caplog.text
 
 
 def test_damage_found_by_a_worker_is_one_message(
