@@ -8,6 +8,7 @@ watches. An engine that gives the work to another worker goes on undisturbed.
 import contextlib
 import os
 import platform
+import shutil
 import sys
 import threading
 import time
@@ -92,7 +93,7 @@ class Watchdog(AbstractContextManager["Watchdog"]):
         self._thread.join()
         if error is not None and not is_interruption(error) and (lost := self._silent()):
             self._end(lost)  # the runner has noticed; what it says of it helps nobody
-        self._forget()
+        shutil.rmtree(self._layout.alive, ignore_errors=True)
 
     def _watch(self) -> None:
         beats, since = self._beats(), time.monotonic()
