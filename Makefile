@@ -68,7 +68,7 @@ $(STAMP): pyproject.toml constraints.txt | $(BIN)/python
 			"cannot be reached: make PIP_FIND_LINKS=/folder/with/its/wheel," \
 			"or TORCH=cuda for the build on PyPI."; exit 2; }
 	$(BIN)/python -m pip install --constraint constraints.txt \
-		--editable ".[pipelines,training,demo,dev]"
+		--editable ".[pipelines,training,demo,dask,dev]"
 	@touch $@
 
 # The dataset is kept and finished where it was interrupted; the training starts afresh.

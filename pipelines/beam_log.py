@@ -1,22 +1,51 @@
-"""Keeps Beam's log to what concerns the user, and finds Ctrl-C in what Beam raises.
+"""Keeps Beam's log to what concerns the user, and finds in what Beam raises what stopped a run:
+Ctrl-C, or an output that cannot be written.
 
 Imported before Beam, which logs while it is imported.
 """
 
+import errno
 import logging
+from collections.abc import Iterator
+
+_OUTPUT_ERRORS = {
+    errno.ENOSPC,
+    errno.EDQUOT,
+    errno.EFBIG,
+    errno.EROFS,
+    errno.EACCES,
+    errno.EPERM,
+    errno.EIO,
+    errno.ESTALE,
+}
+"""What goes wrong with an output while it is written. Inputs are opened by worker processes, which
+make rows of their errors."""
 
 
 def quieten() -> None:
     """Leave out what Beam says of libraries that are not used, and of Ctrl-C."""
     logging.getLogger().addFilter(_concerns_us)
-    logging.getLogger("apache_beam.runners.common").addFilter(_is_no_interruption)
+    logging.getLogger("apache_beam.runners.common").addFilter(_is_unexpected)
 
 
 def is_interruption(error: BaseException | None) -> bool:
-    """Whether Ctrl-C is at the bottom of an error; Beam wraps what is raised inside a step."""
-    while error is not None and not isinstance(error, KeyboardInterrupt):
+    """Whether Ctrl-C is at the bottom of an error."""
+    return any(isinstance(cause, KeyboardInterrupt) for cause in _causes(error))
+
+
+def output_failure(error: BaseException | None) -> str:
+    """Why the output cannot be written, if that is at the bottom of an error; else empty."""
+    for cause in _causes(error):
+        if isinstance(cause, OSError) and cause.errno in _OUTPUT_ERRORS:
+            return cause.strerror or str(cause)
+    return ""
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    """An error and what it came of; Beam wraps what is raised inside a step."""
+    while error is not None:
+        yield error
         error = error.__cause__ or error.__context__
-    return error is not None
 
 
 def _concerns_us(record: logging.LogRecord) -> bool:
@@ -24,6 +53,7 @@ def _concerns_us(record: logging.LogRecord) -> bool:
     return not record.getMessage().startswith("apitools not found")
 
 
-def _is_no_interruption(record: logging.LogRecord) -> bool:
-    # Beam logs whatever is raised inside a step; of Ctrl-C, the command tells in a line.
-    return not (record.exc_info and isinstance(record.exc_info[1], KeyboardInterrupt))
+def _is_unexpected(record: logging.LogRecord) -> bool:
+    # Beam logs whatever is raised inside a step; of these, the command tells in a line.
+    error = record.exc_info[1] if record.exc_info else None
+    return not (is_interruption(error) or output_failure(error))

@@ -2,10 +2,11 @@
 
 import argparse
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-from pipelines.beam_log import is_interruption
+from pipelines.beam_log import is_interruption, output_failure
 from pipelines.errors import UserError
 from pipelines.layout import Layout
 from pipelines.pool import available_cores
@@ -39,6 +40,24 @@ def run_command(name: str, work: Callable[[], int], *, goes_on: bool = False) ->
         status = EXIT_INTERRUPTED
     sys.stderr.write(f"pipelines.{name}: {told}\n")
     return status
+
+
+@contextmanager
+def writing_to(output: str | Path) -> Iterator[None]:
+    """Tell a full or read-only disk as what it is, wherever in a run it showed.
+
+    Raises:
+        UserError: in the place of what was raised then.
+    """
+    try:
+        yield
+    except (RuntimeError, OSError) as error:
+        if not (problem := output_failure(error)):
+            raise
+        raise UserError(
+            f"cannot write to {output}: {problem}; once that is mended, the same command goes on "
+            "from here"
+        ) from error
 
 
 def add_workers(parser: argparse.ArgumentParser, scope: str = "") -> None:

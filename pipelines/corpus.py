@@ -1,14 +1,15 @@
 """Finds the inputs: which files there are, what they are called, and which belong together.
 
 Nothing is opened here; probing finds out what an entry is. Hidden files and folders are skipped.
-Links to files are followed, so that a folder of links is a selection; links to folders are not,
-since they may lead in circles. What is neither a file nor a folder (a pipe, a device) is skipped.
+Links to folders are not followed, since they may lead in circles. What must not be opened (a pipe,
+a link that leads out of the input) is an entry that says why.
 """
 
 import csv
 import glob
 import os
 import re
+import unicodedata
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields, replace
@@ -22,7 +23,17 @@ _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 _NUMBERED = re.compile(r"(?P<prefix>.*?)(?P<number>\d+)")
 _SUFFIX = re.compile(r"\.[A-Za-z0-9]{2,5}$")
 _STEREO = re.compile(r"[_-](left|right|l|r)$", re.IGNORECASE)
+_BREAKING = ("Cc", "Zl", "Zp")  # Unicode's control characters and line breaks
 _VIMEO = re.compile(r"(?:^|/)(\d{5})/\d{4}(?:/|$)")
+
+
+REFUSALS = {
+    "link_outside": "a link that leads out of the input; --follow-links takes it",
+    "special_file": "neither a file nor a folder: a pipe, a socket or a device",
+    "undecodable_name": "its path is not UTF-8: rename it",
+    "unreadable": "a folder that cannot be listed",
+}
+"""Why an entry is not opened: the reason in its row, and the words."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,13 +46,17 @@ class Entry:
     """absolute; of a folder its files, in numeric order"""
     is_folder: bool
     """whether the paths are the numbered files of one folder"""
+    refused: str = ""
+    """one of REFUSALS, if it must not be opened"""
 
 
-def discover(inputs: Sequence[str]) -> list[Entry]:
+def discover(inputs: Sequence[str], *, follow_links: bool = True) -> list[Entry]:
     """Find everything that the inputs name.
 
     Args:
         inputs: folders (searched with all below them), globs, or single files.
+        follow_links: take files outside of a folder that links in it lead to. Links inside of it,
+            and inputs that are links themselves, are always followed.
 
     Returns:
         Entries sorted by uri, each file in one of them only.
@@ -51,7 +66,7 @@ def discover(inputs: Sequence[str]) -> list[Entry]:
     """
     found: dict[tuple[str, ...], Entry] = {}
     for text in inputs:
-        entries = list(_entries_of(text))
+        entries = list(_entries_of(text, follow_links))
         if not entries:
             raise UserError(
                 f"the input {text!r} holds no files (hidden ones are skipped): "
@@ -80,7 +95,7 @@ def _without_repeats(entries: list[Entry]) -> list[Entry]:
     return [entry for entry in entries if entry.is_folder or entry.paths[0] not in in_folders]
 
 
-def _entries_of(text: str) -> Iterator[Entry]:
+def _entries_of(text: str, follow_links: bool) -> Iterator[Entry]:
     if _URL.match(text):
         raise UserError(
             f"the input {text!r} is a URL, and only local paths are read: "
@@ -88,17 +103,17 @@ def _entries_of(text: str) -> Iterator[Entry]:
         )
     path = Path(os.path.abspath(text))
     if path.is_dir():
-        yield from _walk(path, path.name)
+        yield from _walk(path, path.name, None if follow_links else path)
     elif path.is_file():
-        yield _file_entry(path, path.name)
+        yield _entry(path, path.name, None)
     elif glob.has_magic(text):
-        yield from _matches(text)
+        yield from _matches(text, follow_links)
     else:
         problem = "is neither a file nor a folder" if path.exists() else "does not exist"
         raise UserError(f"the input {text!r} {problem}: check the path ({path})")
 
 
-def _matches(pattern: str) -> Iterator[Entry]:
+def _matches(pattern: str, follow_links: bool) -> Iterator[Entry]:
     matches = sorted(glob.glob(os.path.abspath(pattern), recursive=True))
     if not matches:
         raise UserError(
@@ -106,12 +121,13 @@ def _matches(pattern: str) -> Iterator[Entry]:
             "does not expand it"
         )
     base = _fixed_part(Path(os.path.abspath(pattern)))
+    bounds = None if follow_links else base
     for match in map(Path, matches):
         uri = (Path(base.name) / match.relative_to(base)).as_posix()
-        if match.is_dir():
-            yield from _walk(match, uri)
-        elif match.is_file():
-            yield _file_entry(match, uri)
+        if match.is_dir() and (bounds is None or _is_inside(match, bounds)):
+            yield from _walk(match, uri, bounds)
+        else:
+            yield _entry(match, uri, bounds)
 
 
 def _fixed_part(pattern: Path) -> Path:
@@ -120,37 +136,80 @@ def _fixed_part(pattern: Path) -> Path:
     return fixed[0]
 
 
-def _walk(folder: Path, uri: str) -> Iterator[Entry]:
-    children = _visible_children(folder)
-    files = [child for child in children if child.is_file() or _is_broken_link(child)]
-    ordered = _in_numeric_order(files)
-    if ordered:
-        yield Entry(uri=_printable(uri), paths=tuple(map(str, ordered)), is_folder=True)
-    else:
-        yield from (_file_entry(file, f"{uri}/{file.name}") for file in files)
-    for child in children:
-        if child.is_dir() and not child.is_symlink():
-            yield from _walk(child, f"{uri}/{child.name}")
+def _walk(top: Path, top_uri: str, bounds: Path | None) -> Iterator[Entry]:
+    """The entries of a folder and of all below it.
+
+    Args:
+        top: the folder.
+        top_uri: its uri.
+        bounds: where links may lead; None for anywhere.
+    """
+    waiting = [(top, top_uri)]  # folders may be nested deeper than calls may
+    while waiting:
+        folder, uri = waiting.pop()
+        try:
+            children = _visible_children(folder)
+        except OSError as error:
+            if folder == top:
+                problem = f"cannot list the folder {str(folder)!r}: {error.strerror}"
+                raise UserError(problem) from error
+            yield Entry(
+                uri=_printable(uri), paths=(str(folder),), is_folder=False, refused="unreadable"
+            )
+            continue
+        folders = [child for child in children if child.is_dir(follow_symlinks=False)]
+        waiting += [(Path(c.path), f"{uri}/{c.name}") for c in folders]
+        files = [child for child in children if not _is_or_leads_to_folder(child)]
+        entries = [_entry(Path(c.path), f"{uri}/{c.name}", bounds) for c in files]
+        ordered = _in_numeric_order([Path(c.path) for c in files])
+        if ordered and not any(entry.refused for entry in entries):
+            yield Entry(uri=_printable(uri), paths=tuple(map(str, ordered)), is_folder=True)
+        else:
+            yield from entries
 
 
-def _visible_children(folder: Path) -> list[Path]:
+def _visible_children(folder: Path) -> list[os.DirEntry[str]]:
+    with os.scandir(folder) as children:
+        visible = [child for child in children if not child.name.startswith(".")]
+    return sorted(visible, key=lambda child: child.name)
+
+
+def _is_or_leads_to_folder(child: os.DirEntry[str]) -> bool:
+    # Asked apart, since a path may be too long to be followed.
+    return child.is_dir(follow_symlinks=False) or (child.is_symlink() and os.path.isdir(child.path))
+
+
+def _entry(path: Path, uri: str, bounds: Path | None) -> Entry:
+    """The entry of a single file, or of whatever is in the place of one."""
+    refused = _refusal(path, bounds)
+    return Entry(uri=_printable(uri), paths=(str(path),), is_folder=False, refused=refused)
+
+
+def _refusal(path: Path, bounds: Path | None) -> str:
+    if not _is_utf_8(str(path)):
+        return "undecodable_name"
+    if bounds is not None and path.is_symlink() and not _is_inside(path, bounds):
+        return "link_outside"
+    # A link that leads nowhere becomes a row that says so when it is opened.
+    return "" if os.path.isfile(path) or not os.path.exists(path) else "special_file"
+
+
+def _is_inside(path: Path, folder: Path) -> bool:
+    return Path(os.path.realpath(path)).is_relative_to(os.path.realpath(folder))
+
+
+def _is_utf_8(text: str) -> bool:
     try:
-        return sorted(child for child in folder.iterdir() if not child.name.startswith("."))
-    except PermissionError as error:
-        raise UserError(f"cannot list the folder {str(folder)!r}: {error.strerror}") from error
-
-
-def _is_broken_link(path: Path) -> bool:
-    return path.is_symlink() and not path.exists()  # becomes a row that says so
-
-
-def _file_entry(path: Path, uri: str) -> Entry:
-    return Entry(uri=_printable(uri), paths=(str(path),), is_folder=False)
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _printable(uri: str) -> str:
-    """A name that is not UTF-8 gets marks in place of its bytes."""
-    return uri.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+    """A name gets marks in place of bytes that are not UTF-8, and of what would break a line."""
+    text = uri.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+    return "".join("\ufffd" if unicodedata.category(c) in _BREAKING else c for c in text)
 
 
 def _in_numeric_order(files: list[Path]) -> list[Path] | None:

@@ -1,10 +1,12 @@
-"""What every worker of a run is told: recipe, seed, place, and the libraries that must match."""
+"""What every worker of a run is told: recipe, seed, place, libraries and code that must match."""
 
+import functools
 import importlib.metadata
 from pathlib import Path
 
 import av
 from PIL import features
+from pydantic import Field
 
 from pipelines.errors import UserError
 from pipelines.layout import Layout
@@ -20,6 +22,16 @@ from transforms.settings import encoder_build
 _LIBRARIES = ("av", "numpy", "opencv-python-headless", "pillow", "pyarrow", "scipy")
 
 
+@functools.cache
+def code_sha256() -> str:
+    """Of the code that decides bytes, so that no dataset is made by two versions of it."""
+    packages = Path(__file__).parents[1]
+    files = [*packages.glob("schemas/*.py"), *packages.glob("transforms/*.py")]
+    files += [*packages.glob("pipelines/*.py"), *packages.glob("pipelines/documents/*.py")]
+    texts = {f"{file.parent.name}/{file.name}": file.read_text("utf-8") for file in files}
+    return sha256_json(texts)
+
+
 class Job(Record):
     """A run, as every worker needs to know it."""
 
@@ -33,6 +45,8 @@ class Job(Record):
     """worker processes per machine"""
     environment: Environment
     """what the run was planned with"""
+    code_sha256: str = Field(default_factory=code_sha256)
+    """of the code that submits the run"""
 
     @property
     def layout(self) -> Layout:
@@ -89,11 +103,16 @@ def describe_environment(recipe: Recipe) -> Environment:
 
 
 def check_libraries(job: Job) -> None:
-    """Refuse to work with other libraries than the run was planned with.
+    """Refuse to work with other libraries or other code than the run was planned with.
 
     Raises:
         RuntimeError: if a version differs.
     """
+    if job.code_sha256 != code_sha256():
+        raise RuntimeError(
+            f"this worker's code, in {Path(__file__).parents[1]}, is of another version than that "
+            "of the command; install the same everywhere, and start the workers again"
+        )
     here, planned = library_versions(), job.environment.libraries
     differing = {
         name: (planned.get(name), here[name]) for name in here if here[name] != planned.get(name)

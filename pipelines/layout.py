@@ -72,6 +72,10 @@ class Layout(NamedTuple):
         """What probing found out about one batch of inputs."""
         return self.logs / "probed" / f"{batch:06d}.parquet"
 
+    def entries(self, block: int) -> Path:
+        """Where one block of inputs lies on this machine."""
+        return self.logs / "entries" / f"{block:06d}.json"
+
     def environment(self, name: str) -> Path:
         """What a host of the run was."""
         return self.logs / "environment" / f"{name}.json"
@@ -86,9 +90,19 @@ class Layout(NamedTuple):
         return self.logs / "progress"
 
     @property
+    def alive(self) -> Path:
+        """Signs of life of the processes that work on the run that is going on."""
+        return self.logs / "alive"
+
+    @property
     def staging(self) -> Path:
         """Where files are written before they are moved to their place."""
         return self.root / ".staging"
+
+    @property
+    def lock(self) -> Path:
+        """There while a run goes on, see `pipelines.run_lock`."""
+        return self.root / ".lock"
 
     def relative(self, path: Path) -> str:
         """A path as it is recorded: below the root, with forward slashes."""
@@ -112,6 +126,16 @@ def publish(staged_file: Path, target: Path) -> None:
         os.fsync(file.fileno())  # before anything says that it is there
     target.parent.mkdir(parents=True, exist_ok=True)
     os.replace(staged_file, target)
+    _sync_folder(target.parent)
+
+
+def _sync_folder(folder: Path) -> None:
+    """Else a machine that dies may forget the names of files that it has stored."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def publish_bytes(data: bytes, target: Path, layout: Layout) -> None:

@@ -130,6 +130,8 @@ def _video_frames(
         for _, frame in zip(range(span.count), frames, strict=False):
             picture = to_rgb(frame, source.color_matrix, source.color_range, source.rotation)
             yield planes_crc32(frame), picture
+    except MemoryError:
+        raise
     except av.error.FFmpegError as error:  # of the conversion
         raise MediaError("unsupported_pixels", reason_of(error)) from error
 

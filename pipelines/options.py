@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from apache_beam.options.pipeline_options import PipelineOptions, StandardOptions, TypeOptions
-from apache_beam.runners.runner import create_runner
+from apache_beam.options.pipeline_options import PipelineOptions
 
 from pipelines.command import add_workers, check_workers
+from pipelines.engines import LOCAL_RUNNERS, choose_engine
 from pipelines.errors import UserError
 from pipelines.licences import LicencePolicy
 from schemas.recipe_files import shipped_recipes
@@ -18,7 +18,6 @@ from schemas.recipe_files import shipped_recipes
 DEFAULT_RECIPE = "cavsr"
 DEMO_OUTPUT = "build/demo/dataset"
 _SEEDS = 2**63  # what a table stores
-_LOCAL_RUNNERS = ("DirectRunner", "FnApiRunner", "PrismRunner")
 
 
 class Options(NamedTuple):
@@ -33,6 +32,7 @@ class Options(NamedTuple):
     """path of the source list, empty for none"""
     licences: LicencePolicy
     num_workers: int
+    follow_links: bool
     plan_only: bool
     beam: PipelineOptions
 
@@ -80,6 +80,11 @@ def _parser() -> argparse.ArgumentParser:
         "--separate-licences", action="store_true", help="give each licence shards of its own"
     )
     add_workers(parser, " per machine")
+    parser.add_argument(
+        "--follow-links",
+        action="store_true",
+        help="take files outside of an input that links in it lead to: only for inputs you trust",
+    )
     parser.add_argument("--plan-only", action="store_true", help="say what would be made, and stop")
     return parser
 
@@ -103,6 +108,7 @@ def parse_options(arguments: Sequence[str] | None = None) -> Options:
         sources=ours.sources,
         licences=_licences(ours.licences, ours.separate_licences),
         num_workers=check_workers(ours.workers),
+        follow_links=ours.follow_links,
         plan_only=ours.plan_only,
         beam=beam,
     )
@@ -125,7 +131,7 @@ def parse_with_beam(
     """
     ours, others = parser.parse_known_args(arguments)
     _check_others(others, parser)
-    return ours, _beam_options(others)
+    return ours, choose_engine(others)
 
 
 def check_apart(output: str, inputs: Sequence[str]) -> None:
@@ -152,22 +158,8 @@ def _check_others(others: Sequence[str], parser: argparse.ArgumentParser) -> Non
     for argument in unknown:
         flag = argument.split("=")[0]
         similar = difflib.get_close_matches(flag, own, n=1, cutoff=0.75)
-        if similar or (parsed.runner or _LOCAL_RUNNERS[0]) in _LOCAL_RUNNERS:
+        if similar or (parsed.runner or LOCAL_RUNNERS[0]) in LOCAL_RUNNERS:
             hint = f", did you mean {similar[0]}?" if similar else " (see --help)"
             if not flag.startswith("-"):
                 hint = f", did you mean --input {argument}?"
             raise UserError(f"unknown option {argument!r}{hint}")
-
-
-def _beam_options(others: Sequence[str]) -> PipelineOptions:
-    options = PipelineOptions(list(others))
-    standard = options.view_as(StandardOptions)
-    try:
-        create_runner(standard.runner or _LOCAL_RUNNERS[0])
-    except (ValueError, ImportError, AttributeError) as error:
-        raise UserError(f"--runner={standard.runner} cannot be used: {error}") from error
-    if standard.runner in (None, "DirectRunner"):
-        # Else the DirectRunner first tries to fetch and run Prism, another engine. There are no
-        # triggers in the graph that this could make unsafe.
-        options.view_as(TypeOptions).allow_unsafe_triggers = True
-    return options

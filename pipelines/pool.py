@@ -3,31 +3,40 @@
 A codec can abort the process it runs in, or never return. Each task runs in a reused worker
 with a limit on its CPU time without progress; a task that kills its worker, or exceeds the limit,
 costs itself alone. CPU time, not elapsed time, so that a busy machine does not change a dataset.
+Its memory is limited, too (on Linux), and alike on every machine, for the same reason.
 """
 
 import atexit
+import contextlib
 import dataclasses
+import fcntl
 import functools
 import itertools
 import multiprocessing
 import os
 import resource
 import signal
+import sys
+import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import TimeoutError as FutureTimeoutError
+from pathlib import Path
 from typing import Generic, TypeVar
 
 import cv2
 from pebble import ProcessExpired, ProcessFuture, ProcessPool
 
 from pipelines import cpu_limit
+from pipelines.errors import UserError
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")
 
 CPU_LIMIT_SECONDS = 600
 """CPU time of a task without progress, seconds: far above what one frame or sample takes."""
+MEMORY_LIMIT_BYTES = 8 * 2**30
+"""Memory of a worker, bytes: above what the largest picture takes that is not refused."""
 _STALL_SECONDS = 86_400  # elapsed; the last resort, for a worker that waits for ever
 _TASKS_AHEAD_PER_WORKER = 2
 
@@ -37,7 +46,7 @@ class WorkerDied:
     """What a task left behind that took its worker with it."""
 
     reason: str
-    """worker_died, cpu_limit or stalled"""
+    """worker_died, cpu_limit, memory_limit or stalled"""
     detail: str
     """the signal or exit code"""
 
@@ -55,15 +64,22 @@ class WorkerPool:
     Args:
         num_workers: how many.
         cpu_limit_seconds: CPU time that a task may take between two signs of progress.
+        memory_limit_bytes: memory of each worker.
     """
 
-    def __init__(self, num_workers: int, cpu_limit_seconds: float = CPU_LIMIT_SECONDS) -> None:
+    def __init__(
+        self,
+        num_workers: int,
+        cpu_limit_seconds: float = CPU_LIMIT_SECONDS,
+        memory_limit_bytes: int = MEMORY_LIMIT_BYTES,
+    ) -> None:
         self._cpu_limit_seconds = cpu_limit_seconds
         self._tasks_ahead = num_workers * _TASKS_AHEAD_PER_WORKER
         self._pool = ProcessPool(
             max_workers=num_workers,
             context=multiprocessing.get_context("spawn"),  # the caller has threads
             initializer=_start_worker,
+            initargs=(memory_limit_bytes,),
         )
 
     def map_ordered(
@@ -107,6 +123,8 @@ def _outcome(future: ProcessFuture) -> Done | WorkerDied:
         if death.exitcode == -signal.SIGXCPU:
             return WorkerDied("cpu_limit", "no progress in its CPU time")
         return WorkerDied("worker_died", _explain_exit(death.exitcode))
+    except MemoryError:
+        return WorkerDied("memory_limit", "needs more memory than a worker may have")
     except SystemExit as leaving:  # of the task, which came back as its exception
         return WorkerDied("worker_died", f"exit code {leaving.code}")
     except FutureTimeoutError:
@@ -117,10 +135,39 @@ def _explain_exit(code: int) -> str:
     return signal.Signals(-code).name if code < 0 else f"exit code {code}"
 
 
-def _start_worker() -> None:
+def _start_worker(memory_limit_bytes: int) -> None:
+    _end_with_parent()
+    _limit_memory(memory_limit_bytes)
     cv2.setNumThreads(0)  # parallelism is over samples
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent stops its workers itself
+
+
+def _limit_memory(limit_bytes: int) -> None:
+    if not sys.platform.startswith("linux"):
+        return  # other systems take the limit for something else, or ignore it
+    _, hard = resource.getrlimit(resource.RLIMIT_DATA)
+    soft = limit_bytes if hard == resource.RLIM_INFINITY else min(limit_bytes, hard)
+    resource.setrlimit(resource.RLIMIT_DATA, (soft, hard))
+    # If the machine itself runs out of memory, a worker is to end, and not the run.
+    with contextlib.suppress(OSError):
+        Path("/proc/self/oom_score_adj").write_text("1000")
+
+
+def _end_with_parent() -> None:
+    """Let the kernel end this process when its parent is killed, whatever it is doing then.
+
+    The pipe between them closes, of which Linux tells with a signal (SIGIO) that ends a process.
+    Elsewhere that signal is ignored, and a worker ends when it has finished its task.
+    """
+    parent = multiprocessing.parent_process()
+    if parent is None or not hasattr(os, "O_ASYNC"):
+        return
+    pipe = parent.sentinel
+    fcntl.fcntl(pipe, fcntl.F_SETOWN, os.getpid())
+    fcntl.fcntl(pipe, fcntl.F_SETFL, fcntl.fcntl(pipe, fcntl.F_GETFL) | os.O_ASYNC)
+    if not parent.is_alive():  # killed before this was set
+        os._exit(1)
 
 
 def _run_limited(
@@ -135,9 +182,27 @@ def available_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-@functools.cache
 def shared_pool(num_workers: int) -> WorkerPool:
-    """One pool for everything in this process; it lives as long as the process."""
+    """One pool for everything in this process; it lives as long as the process.
+
+    Raises:
+        UserError: if this process may not start others.
+    """
+    if multiprocessing.current_process().daemon:
+        raise UserError(
+            "this worker is a daemonic process, which may not start the processes that media is "
+            "opened in. Start Dask's workers with DASK_DISTRIBUTED__WORKER__DAEMON=False in their "
+            "environment, or with --no-nanny"
+        )
+    with _one_at_a_time:  # an engine may work in several threads of this process
+        return _pool(num_workers)
+
+
+_one_at_a_time = threading.Lock()
+
+
+@functools.cache
+def _pool(num_workers: int) -> WorkerPool:
     pool = WorkerPool(num_workers)
     atexit.register(pool.close)
     return pool

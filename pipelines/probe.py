@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 
-from pipelines.corpus import Entry, akin
+from pipelines.corpus import REFUSALS, Entry, akin
 from pipelines.errors import MediaError
 from pipelines.images import read_image, read_image_header
 from pipelines.media import checksum_of, file_sha256, folder_sha256, sniff
@@ -22,7 +22,7 @@ from schemas.source import Source, SourceKind
 from transforms.draw import hr_size, patch_grid, patch_size
 
 STAGE = "probe"
-FAILURES = ("corrupt", "unreadable", "empty_file", "too_large", "truncated", "changed")
+FAILURES = ("corrupt", "unreadable", "empty_file", "too_large", "too_long", "truncated", "changed")
 """Reasons of sources that could not be read; any other reason is a rule that left them out."""
 
 
@@ -77,6 +77,8 @@ def files_of(entry: Entry) -> list[Entry]:
 def _probe_file(entry: Entry, recipe: Recipe, seed: int) -> _Found:
     path = entry.paths[0]
     source = _unknown_source(entry)
+    if entry.refused:
+        return _left_out(source, entry.refused, REFUSALS[entry.refused])
     try:
         source = _identify(source, path)
         if source.kind is SourceKind.UNKNOWN:

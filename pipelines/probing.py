@@ -1,11 +1,13 @@
 """Probing in batches, and committing the plan that follows from it."""
 
+import json
 from collections.abc import Sequence
 from functools import partial
+from pathlib import Path
 
 from pipelines.corpus import Entry, SourceRule
 from pipelines.job import Job
-from pipelines.layout import publish, staged
+from pipelines.layout import publish, publish_bytes, staged
 from pipelines.licences import LicencePolicy
 from pipelines.plan import make_plan
 from pipelines.pool import Done, WorkerDied, WorkerPool
@@ -16,30 +18,48 @@ from schemas.plan import PlannedSample
 from schemas.recipe import Recipe
 from schemas.record import Status
 from schemas.source import Source
-from schemas.tables import TableWriter, read_table, write_table
+from schemas.tables import TABLE_ERRORS, TableWriter, read_table, write_table
 
 BATCH_ENTRIES = 64
+_BLOCK_BATCHES = 64
 
 
-def batches(entries: Sequence[Entry]) -> list[list[Entry]]:
-    """Entries in groups, each of which is one unit of work."""
-    return [
-        list(entries[start : start + BATCH_ENTRIES])
-        for start in range(0, len(entries), BATCH_ENTRIES)
-    ]
+def write_batches(job: Job, entries: Sequence[Entry]) -> int:
+    """Write down the inputs in batches, each of which is one unit of work.
+
+    They lie in files, many batches in each, so that what is sent to an engine does not grow with
+    their number: an engine may refuse a large job.
+
+    Returns:
+        The number of batches.
+    """
+    starts = range(0, len(entries), BATCH_ENTRIES)
+    batches = [list(map(vars, entries[start : start + BATCH_ENTRIES])) for start in starts]
+    for block, first in enumerate(range(0, len(batches), _BLOCK_BATCHES)):
+        # JSON, since it keeps names that are no Unicode.
+        data = json.dumps(batches[first : first + _BLOCK_BATCHES]).encode()
+        publish_bytes(data, job.layout.entries(block), job.layout)
+    return len(batches)
 
 
-def probe_batch(job: Job, number: int, entries: Sequence[Entry], pool: WorkerPool) -> int:
-    """Probe entries in worker processes and store the outcome, unless it is there already.
+def _read_batch(job: Job, number: int) -> list[Entry]:
+    block, index = divmod(number, _BLOCK_BATCHES)
+    rows = json.loads(job.layout.entries(block).read_bytes())[index]
+    return [Entry(**{**row, "paths": tuple(row["paths"])}) for row in rows]
+
+
+def probe_batch(job: Job, number: int, pool: WorkerPool) -> int:
+    """Probe a batch of inputs in worker processes and store the outcome, unless that is done.
 
     Returns:
         The number of sources found.
     """
+    entries = _read_batch(job, number)
     target = job.layout.probed(number)
     heartbeat = Heartbeat(job.layout, f"probe-{number:06d}")
-    if target.is_file():
+    if (done := _probed_before(target)) is not None:
         heartbeat.add(len(entries))
-        return len(read_table(str(target), Probed))
+        return done
     found: list[Probed] = []
     one_by_one: list[Entry] = []
     probe_entry = partial(_probe_entry, recipe=job.recipe, seed=job.seed)
@@ -54,6 +74,16 @@ def probe_batch(job: Job, number: int, entries: Sequence[Entry], pool: WorkerPoo
         write_table(str(folder / "probed"), Probed, found)
         publish(folder / "probed", target)
     return len(found)
+
+
+def _probed_before(target: Path) -> int | None:
+    """The number of sources of a batch that is stored; None if it is not, or is damaged."""
+    if not target.is_file():
+        return None
+    try:
+        return len(read_table(str(target), Probed))
+    except TABLE_ERRORS:
+        return None
 
 
 def _probe_entry(entry: Entry, *, recipe: Recipe, seed: int) -> Probed | None:

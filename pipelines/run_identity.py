@@ -63,7 +63,9 @@ def claim_output(
     Raises:
         UserError: if it cannot be written, or holds something else.
     """
-    inputs_sha256 = sha256_json([(entry.uri, _sizes(entry.paths)) for entry in entries])
+    inputs_sha256 = sha256_json(
+        [(entry.uri, [] if entry.refused else _sizes(entry.paths)) for entry in entries]
+    )
     source_list_sha256 = sha256_json([asdict(rule) for rule in rules])
     _claim(job, inputs_sha256, source_list_sha256, policy)
 
@@ -86,7 +88,7 @@ def _claim(job: Job, inputs_sha256: str, source_list_sha256: str, policy: Licenc
         source_list_sha256=source_list_sha256,
         licences=policy,
         environment=job.environment,
-        code_sha256=_code_sha256(),
+        code_sha256=job.code_sha256,
     )
     root, file = job.layout.root, job.layout.run
     try:
@@ -95,11 +97,12 @@ def _claim(job: Job, inputs_sha256: str, source_list_sha256: str, policy: Licenc
             _check_same(root, _read(file), wanted)
         elif file.is_file():
             _forget_plan_of_another(job.layout, wanted)
-        elif any(root.iterdir()):
+        elif _holds_anything(job.layout):
             raise UserError(
                 f"{root} is not empty and holds no run of this command: "
                 "choose another --output, or empty the folder"
             )
+        shutil.rmtree(job.layout.staging, ignore_errors=True)  # of runs that were killed
         publish_bytes(wanted.model_dump_json(indent=1).encode(), file, job.layout)
     except OSError as error:
         raise UserError(
@@ -108,23 +111,24 @@ def _claim(job: Job, inputs_sha256: str, source_list_sha256: str, policy: Licenc
 
 
 def _forget_plan_of_another(layout: Layout, wanted: RunIdentity) -> None:
-    """Nothing was made yet, so a plan holds nobody back: plans are there to be changed."""
-    if _read(layout.run) != wanted:
-        for folder in (layout.logs, layout.plan.parent):
-            shutil.rmtree(folder, ignore_errors=True)
+    """Nothing was made yet, so a plan holds nobody back: plans are there to be changed.
 
-
-def _code_sha256() -> str:
-    """Of the code that makes a dataset: all modules of `schemas` and `transforms`, those right in
-    `pipelines`, and the documents.
-
-    Not every line decides bytes; but so no dataset is begun by one version and finished by another.
+    The record of the run goes last, by being replaced: until then it says whose all of this is.
     """
-    packages = Path(__file__).parents[1]
-    files = [*packages.glob("schemas/*.py"), *packages.glob("transforms/*.py")]
-    files += [*packages.glob("pipelines/*.py"), *packages.glob("pipelines/documents/*.py")]
-    texts = {f"{file.parent.name}/{file.name}": file.read_text("utf-8") for file in files}
-    return sha256_json(texts)
+    if _read(layout.run) != wanted:
+        shutil.rmtree(layout.plan.parent, ignore_errors=True)
+        for path in layout.logs.iterdir():
+            if path.is_dir():
+                shutil.rmtree(path, ignore_errors=True)
+            elif path != layout.run:
+                path.unlink()
+
+
+def _holds_anything(layout: Layout) -> bool:
+    """Whether there is more in the folder than what a run leaves that was killed at once."""
+    ours = (layout.staging, layout.lock, layout.logs)
+    others = any(path not in ours for path in layout.root.iterdir())
+    return others or (layout.logs.exists() and any(layout.logs.iterdir()))
 
 
 def _sizes(paths: Sequence[str]) -> list[int]:

@@ -65,10 +65,13 @@ def write_shard(job: Job, index: int, pool: WorkerPool) -> Shard:
         heartbeat.add(len(rows))
         return finished
     check_libraries(job)
+    job.layout.manifest.unlink(missing_ok=True)  # it tells of files that are about to change
     started = time.monotonic()
     with staged(job.layout) as folder:
         shard = _ShardBuilder(job, rows, folder).build(pool, heartbeat, plan_sha256)
-    _log_attempt(job, shard, time.monotonic() - started)
+    _log_attempt(job, shard, time.monotonic() - started)  # first: once it is marked, it is done
+    marker = job.layout.marker(shard.shard)
+    publish_bytes(shard.model_dump_json().encode(), marker, job.layout)
     return shard
 
 
@@ -100,7 +103,7 @@ def _may_succeed_now(layout: Layout, shard: Shard) -> bool:
 
 
 class _ShardBuilder:
-    """Collects a shard's samples and rows in a staging folder, then publishes all."""
+    """Collects a shard's samples and rows in a staging folder, then publishes its files."""
 
     def __init__(self, job: Job, rows: list[PlannedSample], folder: Path) -> None:
         self._job, self._rows, self._folder = job, rows, folder
@@ -130,7 +133,7 @@ class _ShardBuilder:
         files = [DataFile(path=path, size=size, sha256=sha256, rows=self._num_samples)]
         publish(tar, target)
         files += [self._publish_table(table, name) for table in SHARD_TABLES]
-        shard = Shard(
+        return Shard(
             shard=name,
             split=self._rows[0].split,
             plan_sha256=plan_sha256,
@@ -138,9 +141,6 @@ class _ShardBuilder:
             num_left_out=len(self._rows) - self._num_samples,
             files=files,
         )
-        marker = self._job.layout.marker(name)
-        publish_bytes(shard.model_dump_json().encode(), marker, self._job.layout)
-        return shard
 
     def _outcomes(self, pool: WorkerPool) -> Iterator[tuple[PlannedSample, MadeSample | Outcome]]:
         for task, outcome in pool.map_ordered(make, self._tasks()):

@@ -4,27 +4,38 @@ What travels between them is small (paths, shard numbers, shard records); pixels
 graph is a line with one leaf, since some runners compute nothing else rightly.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import apache_beam as beam
 from apache_beam.options.pipeline_options import PipelineOptions
 
 from pipelines.corpus import Entry
+from pipelines.engines import running
 from pipelines.finish import finish_dataset
 from pipelines.job import Job
 from pipelines.pool import shared_pool
-from pipelines.probing import probe_batch
+from pipelines.probing import probe_batch, write_batches
 from pipelines.progress import ProgressBar
 from pipelines.shards import write_shard
+from pipelines.watchdog import alive
 from schemas.manifest import Shard
 from schemas.plan import PlannedSample
+
+
+def probe_sources(job: Job, entries: Sequence[Entry], options: PipelineOptions) -> int:
+    """Open every source once and store what it is; returns the number of batches."""
+    num_batches = write_batches(job, entries)
+    progress = ProgressBar(job.layout, "probing", len(entries), "source")
+    with progress, running(job.layout, options, num_batches) as root:
+        _ = root | "ProbeSources" >> ProbeSources(job, num_batches)
+    return num_batches
 
 
 def make_shards(job: Job, plan: Sequence[PlannedSample], options: PipelineOptions) -> None:
     """Make every shard of the committed plan, then finish the dataset."""
     num_shards = len({row.shard for row in plan})
     progress = ProgressBar(job.layout, "making", len(plan), "sample")
-    with progress, beam.Pipeline(options=options) as root:
+    with progress, running(job.layout, options, num_shards) as root:
         shards = root | "WriteShards" >> WriteShards(job, num_shards)
         _ = shards | "WriteManifest" >> WriteManifest(job)
 
@@ -40,15 +51,17 @@ class _InPool(beam.DoFn):
 
 
 class _ProbeBatch(_InPool):
-    def process(self, batch):
-        number, entries = batch
-        beam.metrics.Metrics.counter("vcsr", "probed_entries").inc(len(entries))
-        yield probe_batch(self._job, number, entries, self._pool)
+    def process(self, number):
+        with alive(self._job.layout, f"probe-{number:06d}"):
+            num_sources = probe_batch(self._job, number, self._pool)
+        beam.metrics.Metrics.counter("vcsr", "probed_sources").inc(num_sources)
+        yield num_sources
 
 
 class _WriteShard(_InPool):
     def process(self, index):
-        shard = write_shard(self._job, index, self._pool)
+        with alive(self._job.layout, f"shard-{index:06d}"):
+            shard = write_shard(self._job, index, self._pool)
         beam.metrics.Metrics.counter("vcsr", "samples").inc(shard.num_samples)
         beam.metrics.Metrics.counter("vcsr", "left_out").inc(shard.num_left_out)
         yield shard.model_dump_json()
@@ -57,14 +70,14 @@ class _WriteShard(_InPool):
 class ProbeSources(beam.PTransform):
     """Open every source once and store what it is; yields the number of rows of each batch."""
 
-    def __init__(self, job: Job, batches: list[list[Entry]]) -> None:
+    def __init__(self, job: Job, num_batches: int) -> None:
         super().__init__()
-        self._job, self._batches = job, batches
+        self._job, self._num_batches = job, num_batches
 
     def expand(self, root):
         return (
             root
-            | "Batches" >> beam.Create(list(enumerate(self._batches)), reshuffle=False)
+            | "BatchNumbers" >> beam.Create(range(self._num_batches), reshuffle=False)
             | "SpreadBatches" >> beam.Reshuffle()
             | "ProbeBatch" >> beam.ParDo(_ProbeBatch(self._job)).with_output_types(int)
         )
@@ -96,10 +109,18 @@ class WriteManifest(beam.PTransform):
     def expand(self, shards):
         return (
             shards
-            | "AllShards" >> beam.combiners.ToList()
+            # Not ToList, which has a side input.
+            | "OneKey" >> beam.Map(_with_one_key).with_output_types(tuple[int, str])
+            | "AllShards" >> beam.GroupByKey()
             | "Finish" >> beam.Map(_finish, self._job).with_output_types(int)
         )
 
 
-def _finish(shards: list[str], job: Job) -> int:
-    return finish_dataset(job, [Shard.model_validate_json(shard) for shard in shards])
+def _with_one_key(shard: str) -> tuple[int, str]:
+    return 0, shard
+
+
+def _finish(grouped: tuple[int, Iterable[str]], job: Job) -> int:
+    _, shards = grouped
+    with alive(job.layout, "manifest"):
+        return finish_dataset(job, [Shard.model_validate_json(shard) for shard in shards])

@@ -22,6 +22,10 @@ from pipelines.video import (
     read_video_header,
 )
 
+MAX_FRAMES = 2**21
+"""Longer videos are refused: 23 hours at 25 frames a second."""
+MAX_VIDEO_PIXELS = 2**43
+"""Videos of more pixels in all frames together are refused: 12 hours of 3840x2160 at 25."""
 _VFR_SPREAD = 0.1  # of the median distance between frames
 _COARSE_CLOCK = 4  # ticks a frame up to which a tick more or less is no rounding
 
@@ -50,6 +54,8 @@ def survey_video(path: str) -> Survey:
     """
     try:
         return _survey_frames(path)
+    except MemoryError:
+        raise
     except av.error.FFmpegError as error:  # of the filters; the decoder's are MediaErrors
         raise MediaError("unsupported_pixels", reason_of(error)) from error
 
@@ -63,6 +69,7 @@ def _survey_frames(path: str) -> Survey:
         survey.watch.add(frame)
         survey.times.append(frame.pts)
         survey.checksums.append(planes_crc32(frame))
+        _check_length(frame, len(survey.times))
         cpu_limit.renew()
         is_interlaced = is_interlaced or frame.interlaced_frame
     if survey is None:
@@ -75,6 +82,14 @@ def _survey_frames(path: str) -> Survey:
         "variable_frame_rate": _is_uneven(survey.times),
     }
     return survey
+
+
+def _check_length(frame: av.VideoFrame, num_frames: int) -> None:
+    """A small file may hold frames for years, and each of them is progress."""
+    most = min(MAX_FRAMES, MAX_VIDEO_PIXELS // (frame.width * frame.height))
+    if num_frames > most:
+        detail = f"more than {most} frames of {frame.width}x{frame.height}"
+        raise MediaError("too_long", detail)
 
 
 def _first_frame_facts(frame: av.VideoFrame) -> dict[str, Any]:

@@ -137,6 +137,8 @@ def _opened(path: str) -> Iterator[tuple[av.container.InputContainer, av.video.V
             yield container, _video_stream(container)
     except (FileNotFoundError, PermissionError) as error:  # FFmpeg's are kinds of these
         raise MediaError("unreadable", reason_of(error)) from error
+    except MemoryError:  # FFmpeg's is also an FFmpegError
+        raise
     except av.error.FFmpegError as error:
         raise MediaError("corrupt", reason_of(error)) from error
 

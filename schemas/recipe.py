@@ -178,8 +178,17 @@ class RecipeError(ValueError):
     """The text is not a recipe; the message says where and what would be right."""
 
 
+_MAX_CHARACTERS = 2**20  # of a recipe: a thousand times what the shipped ones have
+
+
 class _YamlLoader(yaml.SafeLoader):
-    """Refuses a key that is given twice, which YAML would let win silently."""
+    """Refuses a key that is given twice, which YAML would let win silently, and aliases, with
+    which a few lines can stand for billions."""
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        if self.check_event(yaml.AliasEvent):
+            raise yaml.composer.ComposerError(None, None, "aliases are not taken: write it out")
+        return super().compose_node(parent, index)
 
     def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
         keys = [self.construct_object(key, deep=True) for key, _ in node.value]
@@ -200,6 +209,8 @@ def parse_recipe(text: str, syntax: Literal["toml", "yaml"], origin: str) -> Rec
     Raises:
         RecipeError: if it cannot be parsed, has unknown keys, or asks for what is not possible.
     """
+    if len(text) > _MAX_CHARACTERS:
+        raise RecipeError(f"{origin} is no recipe: it has {len(text)} characters")
     try:
         fields = tomllib.loads(text) if syntax == "toml" else yaml.load(text, _YamlLoader)
     except (tomllib.TOMLDecodeError, yaml.YAMLError, RecursionError) as error:

@@ -369,6 +369,8 @@ def _run_encoder(
             frame.pict_type = PictureType.NONE  # a decoded frame would force its own type again
             packets += context.encode(frame)
         packets += context.encode(None)
+    except MemoryError:  # FFmpeg's is also an FFmpegError
+        raise
     except av.FFmpegError as error:
         raise CodecError("encoder_failed", f"{context.name}: {error}") from error
     return [_packet(packet, codec) for packet in packets]
@@ -433,6 +435,8 @@ def decode(
                     raise CodecError("decoder_failed", f"{codec}: a frame without time stamp")
                 if frame.pts >= skip_until:
                     yield frame
+    except MemoryError:
+        raise
     except av.FFmpegError as error:
         raise CodecError("decoder_failed", f"{codec}: {error}") from error
 

@@ -24,6 +24,7 @@ MAX_PIXELS = 2**28
 Image.MAX_IMAGE_PIXELS = None  # Pillow's own limits are 1/3 and 2/3 of ours and cannot be passed
 FORMATS = ("PNG", "JPEG", "WEBP", "TIFF")
 _STARTS = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"II*\0", b"MM\0*")
+_STRIP_PIXELS = 2**20
 _MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr", "I;16", "I;16B")
 _ORIENTATION_TAG = 0x0112
 _BITS_PER_SAMPLE_TAG = 258
@@ -142,6 +143,8 @@ def _opened(file: BinaryIO) -> Iterator[tuple[Image.Image, ImageHeader]]:
     except UnidentifiedImageError as error:
         raise PictureError("unreadable", "its header is not that of an image") from error
     except _DECODE_ERRORS as error:
+        if isinstance(error, cv2.error) and error.code == cv2.Error.StsNoMem:
+            raise MemoryError from error
         raise PictureError("corrupt", f"{type(error).__name__}: {error}") from error
 
 
@@ -235,6 +238,18 @@ def _decode_16_bit(data: bytes, header: ImageHeader) -> np.ndarray:
 
 def _flatten(pixels: np.ndarray) -> np.ndarray:
     """(H, W, 3) uint8 of grey, RGB or RGBA pixels of 8 or 16 bits."""
+    if pixels.dtype == np.uint8 and pixels.shape[2:] == (3,):
+        return pixels
+    height, width = pixels.shape[:2]
+    flat = np.empty((height, width, 3), np.uint8)
+    # In strips, since the arithmetic takes many times the memory of the pixels.
+    rows = max(1, _STRIP_PIXELS // width)
+    for top in range(0, height, rows):
+        flat[top : top + rows] = _flatten_strip(pixels[top : top + rows])
+    return flat
+
+
+def _flatten_strip(pixels: np.ndarray) -> np.ndarray:
     if pixels.ndim == 2:
         pixels = np.repeat(pixels[:, :, None], 3, axis=2)
     white = int(np.iinfo(pixels.dtype).max)

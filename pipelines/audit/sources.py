@@ -35,10 +35,8 @@ def find_sources(
         entries: where to look.
         pool: hashes files.
     """
-    candidates = [
-        *entries,
-        *(file for entry in entries if entry.is_folder for file in files_of(entry)),
-    ]
+    files = [file for entry in entries if entry.is_folder for file in files_of(entry)]
+    candidates = [entry for entry in [*entries, *files] if not entry.refused]
     sizes = {candidate: _size(candidate) for candidate in candidates}
     names = {name for source in wanted for uri in source.uris for name in _names(uri)}
     paths: dict[str, list[str]] = {}

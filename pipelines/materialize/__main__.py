@@ -11,7 +11,14 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from pipelines.command import add_inputs, add_json, add_workers, check_workers, run_command
+from pipelines.command import (
+    add_inputs,
+    add_json,
+    add_workers,
+    check_workers,
+    run_command,
+    writing_to,
+)
 from pipelines.materialize.run import Options, materialize
 from pipelines.options import parse_with_beam
 
@@ -24,7 +31,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _run(arguments: Sequence[str] | None) -> int:
     options = _parse(arguments)
-    report = materialize(options)
+    with writing_to(options.output):
+        report = materialize(options)
     sys.stdout.write(report.describe())
     if options.json:
         report.write(options.json)

@@ -22,6 +22,7 @@ from pipelines.media import file_sha256
 from pipelines.options import check_apart
 from pipelines.pool import Done, WorkerPool, shared_pool
 from pipelines.run_identity import claim_for_manifest
+from pipelines.run_lock import only_run
 from pipelines.shards import Location
 from pipelines.steps import make_shards
 from schemas.source import Source, SourceKind
@@ -62,15 +63,16 @@ def materialize(options: Options) -> MaterializeReport:
     check_recipe(published.recipe)
     entries = discover(options.inputs)
     job = _job(published, options, pool)
-    claim_for_manifest(job, file_sha256(str(published.layout.manifest)))
-    found = find_sources(sources, entries, pool)
-    _check_found(found, len(sources), job.layout, options)
-    copy_file(published.layout.sources, job.layout.sources, job.layout)
-    copy_file(published.layout.plan, job.layout.plan, job.layout)
-    _write_locations(job.layout, sources, found)
-    log_environment(job)
-    make_shards(job, plan, options.beam)
-    return prove(published, job, found, pool)
+    with only_run(job.layout):
+        claim_for_manifest(job, file_sha256(str(published.layout.manifest)))
+        found = find_sources(sources, entries, pool)
+        _check_found(found, len(sources), job.layout, options)
+        copy_file(published.layout.sources, job.layout.sources, job.layout)
+        copy_file(published.layout.plan, job.layout.plan, job.layout)
+        _write_locations(job.layout, sources, found)
+        log_environment(job)
+        make_shards(job, plan, options.beam)
+        return prove(published, job, found, pool)
 
 
 def _job(published: Dataset, options: Options, pool: WorkerPool) -> Job:

@@ -10,9 +10,7 @@ import sys
 import time
 from collections.abc import Sequence
 
-import apache_beam as beam
-
-from pipelines.command import EXIT_OK, run_command
+from pipelines.command import EXIT_OK, run_command, writing_to
 from pipelines.corpus import Entry, SourceRule, discover, read_source_list
 from pipelines.demo import demo_inputs, demo_rules
 from pipelines.environment import log_environment
@@ -20,15 +18,15 @@ from pipelines.errors import UserError
 from pipelines.job import Job, check_recipe, describe_environment
 from pipelines.options import Options, check_apart, parse_options
 from pipelines.pool import Done, shared_pool
-from pipelines.probing import batches, commit_plan, write_locations
-from pipelines.progress import ProgressBar
+from pipelines.probing import commit_plan, write_locations
 from pipelines.report import describe_plan, describe_result
 from pipelines.run_identity import claim_output
-from pipelines.steps import ProbeSources, make_shards
+from pipelines.run_lock import only_run
+from pipelines.steps import make_shards, probe_sources
 from schemas.manifest import read_manifest
 from schemas.plan import PlannedSample
 from schemas.recipe_files import load_recipe
-from schemas.tables import read_table
+from schemas.tables import TABLE_ERRORS, read_table
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -38,7 +36,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(arguments: Sequence[str] | None) -> int:
-    synthesize(parse_options(arguments))
+    options = parse_options(arguments)
+    with writing_to(options.output):
+        synthesize(options)
     return EXIT_OK
 
 
@@ -53,7 +53,7 @@ def synthesize(options: Options) -> None:
     check_recipe(recipe)
     output = os.path.abspath(options.output)
     check_apart(output, options.inputs)
-    entries = discover(options.inputs or demo_inputs())
+    entries = discover(options.inputs or demo_inputs(), follow_links=options.follow_links)
     rules = read_source_list(options.sources) if options.sources else []
     rules += [] if options.inputs else demo_rules()
     environment = shared_pool(options.num_workers).run(describe_environment, recipe)
@@ -66,25 +66,29 @@ def synthesize(options: Options) -> None:
         num_workers=options.num_workers,
         environment=environment.value,
     )
-    claim_output(job, entries, rules, options.licences)
-    log_environment(job)
-    plan = _plan(job, entries, rules, options)
-    write_locations(job, entries)
-    sys.stdout.write(describe_plan(job, plan, options.licences))
-    if not options.plan_only:
-        _make(job, plan, options)
+    with only_run(job.layout):
+        claim_output(job, entries, rules, options.licences)
+        log_environment(job)
+        plan = _plan(job, entries, rules, options)
+        write_locations(job, entries)
+        sys.stdout.write(describe_plan(job, plan, options.licences))
+        if not options.plan_only:
+            _make(job, plan, options)
 
 
 def _plan(
     job: Job, entries: list[Entry], rules: list[SourceRule], options: Options
 ) -> list[PlannedSample]:
     if job.layout.plan.is_file():
-        return read_table(str(job.layout.plan), PlannedSample)
-    work = batches(entries)
-    progress = ProgressBar(job.layout, "probing", len(entries), "source")
-    with progress, beam.Pipeline(options=options.beam) as root:
-        _ = root | "ProbeSources" >> ProbeSources(job, work)
-    return commit_plan(job, len(work), rules, options.licences)
+        try:
+            return read_table(str(job.layout.plan), PlannedSample)
+        except TABLE_ERRORS as error:
+            raise UserError(
+                f"{job.layout.plan} is damaged ({error}): delete it, and the same command plans "
+                "the same again"
+            ) from error
+    num_batches = probe_sources(job, entries, options.beam)
+    return commit_plan(job, num_batches, rules, options.licences)
 
 
 def _make(job: Job, plan: list[PlannedSample], options: Options) -> None:

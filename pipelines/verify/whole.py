@@ -38,7 +38,13 @@ def spanning_findings(layout: Layout, manifest: Manifest) -> Iterator[Finding]:
 
 def extra_findings(layout: Layout, manifest: Manifest) -> Iterator[Finding]:
     """Files, folders and links that the manifest does not account for."""
-    expected = {layout.manifest, *spanning_tables(layout), *document_files(layout)}
+    # A run that was killed left its lock.
+    expected = {
+        layout.manifest,
+        layout.lock,
+        *spanning_tables(layout),
+        *document_files(layout),
+    }
     for shard in named_shards(manifest).values():
         expected |= {*shard_files(layout, shard.shard), layout.marker(shard.shard)}
     folders = {parent for file in expected for parent in file.parents}

@@ -1,4 +1,5 @@
 import os
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -95,7 +96,64 @@ def test_links_to_files_are_followed_and_links_to_folders_are_not(tmp_path: Path
     os.symlink(tmp_path / "in", tmp_path / "in/loop")
     os.symlink(tmp_path / "nowhere", tmp_path / "in/broken.png")
     os.mkfifo(tmp_path / "in/pipe.png")
-    assert _uris(tmp_path / "in") == ["in/b.png", "in/broken.png", "in/link.png"]
+    os.symlink("circle.png", tmp_path / "in/circle.png")
+    refused = {entry.uri: entry.refused for entry in discover([str(tmp_path / "in")])}
+    assert refused == {
+        "in/b.png": "",
+        "in/broken.png": "",
+        "in/circle.png": "",
+        "in/link.png": "",
+        "in/pipe.png": "special_file",
+    }
+
+
+def test_links_out_of_an_input_are_refused_unless_they_are_wanted(tmp_path: Path) -> None:
+    _touch(tmp_path, "elsewhere/a.png", "in/b.png", "in/deep/c.png")
+    os.symlink(tmp_path / "elsewhere/a.png", tmp_path / "in/out.png")
+    os.symlink("../b.png", tmp_path / "in/deep/back.png")
+    os.symlink(tmp_path / "in/out.png", tmp_path / "in/twice.png")
+    os.symlink(tmp_path / "in", tmp_path / "input")
+    for given in ("in", "input", "in/*"):
+        found = discover([str(tmp_path / given)], follow_links=False)
+        outside = {entry.uri for entry in found if entry.refused == "link_outside"}
+        name = given.partition("/")[0]
+        assert outside == {f"{name}/out.png", f"{name}/twice.png"}
+        assert len(found) == 5
+    named = discover([str(tmp_path / "in/out.png")], follow_links=False)
+    assert [entry.refused for entry in named] == [""]
+
+
+def test_a_refused_file_takes_no_series_with_it(tmp_path: Path) -> None:
+    _touch(tmp_path / "in", "1.png", "2.png")
+    os.symlink("/etc/hostname", tmp_path / "in/3.png")
+    found = discover([str(tmp_path / "in")], follow_links=False)
+    assert [entry.refused for entry in found] == ["", "", "link_outside"]
+
+
+def test_folders_may_be_nested_deeper_than_calls_and_than_paths_may_be_long(tmp_path: Path) -> None:
+    _touch(tmp_path / "in", "a.png")
+    here = os.getcwd()
+    try:
+        os.chdir(tmp_path / "in")
+        for _ in range(2500):
+            os.mkdir("d")
+            os.chdir("d")
+    finally:
+        os.chdir(here)
+    try:
+        found = discover([str(tmp_path / "in")])
+    finally:
+        subprocess.run(["rm", "-rf", str(tmp_path / "in")], check=True)  # Python cannot
+    assert [entry.refused for entry in found] == ["", "unreadable"]
+    assert found[1].uri.count("/d") > 1500
+
+
+def test_names_break_no_line(tmp_path: Path) -> None:
+    _touch(
+        tmp_path / "in", "a\nb.png", "a\x1b[31mb.png", "a\u2028b.png", "夜\u3000ü.png", "x..y.png"
+    )
+    assert all(uri.isprintable() or "夜" in uri for uri in _uris(tmp_path / "in"))
+    assert len(set(_uris(tmp_path / "in"))) == 5
 
 
 @pytest.mark.parametrize(
@@ -165,6 +223,7 @@ def test_a_name_that_is_not_utf_8_can_be_written_down(tmp_path: Path) -> None:
     (entry,) = discover([str(tmp_path)])
     entry.uri.encode("utf-8")
     assert os.path.isfile(entry.paths[0])
+    assert entry.refused == "undecodable_name"  # it could not be written into a table
 
 
 def _list(tmp_path: Path, text: str) -> str:

@@ -1,12 +1,17 @@
+from pathlib import Path
+
 import pytest
 from apache_beam.options.pipeline_options import (
     DirectOptions,
     GoogleCloudOptions,
     StandardOptions,
     TypeOptions,
+    WorkerOptions,
 )
 
+from pipelines.engines import running
 from pipelines.errors import UserError
+from pipelines.layout import Layout
 from pipelines.options import DEFAULT_RECIPE, DEMO_OUTPUT, parse_options
 from pipelines.pool import available_cores
 
@@ -106,6 +111,38 @@ def test_the_local_runner_does_not_go_looking_for_another_engine() -> None:
     for arguments, expected in (([], True), (["--runner=FlinkRunner"], False)):
         types = parse_options(arguments).beam.view_as(TypeOptions)
         assert types.allow_unsafe_triggers is expected
+
+
+def test_dask_goes_by_its_short_name() -> None:
+    pytest.importorskip("distributed")
+    options = parse_options(["--runner=DaskRunner", "--dask_client_address=tcp://here:1"]).beam
+    assert options.view_as(StandardOptions).runner.endswith(".dask_runner.DaskRunner")
+
+
+def test_an_engine_that_is_not_installed_is_refused_with_the_cure(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def missing(_: str) -> None:
+        raise ImportError("No module named 'dask'")
+
+    monkeypatch.setattr("pipelines.engines.create_runner", missing)
+    assert refusal("--runner=DaskRunner").endswith("pip install 'vcsr[dask]'")
+
+
+def test_workers_are_as_quiet_as_the_command_unless_asked() -> None:
+    for arguments, level in (([], "WARNING"), (["--default_sdk_harness_log_level=INFO"], "INFO")):
+        workers = parse_options(arguments).beam.view_as(WorkerOptions)
+        assert workers.default_sdk_harness_log_level == level
+
+
+def test_what_a_runner_lacks_is_told_before_it_runs(tmp_path: Path) -> None:
+    pytest.importorskip("apitools", reason="needs the extra dataflow")
+    options = parse_options(["--runner=DataflowRunner", "--project=my-project"]).beam
+    with (
+        pytest.raises(UserError, match="Missing GCS path option: temp_location"),
+        running(Layout(tmp_path), options, 1),
+    ):
+        pass
 
 
 def test_inputs_need_an_output() -> None:

@@ -1,12 +1,20 @@
+import multiprocessing
 import os
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import cv2
+import numpy as np
 import pytest
 
-from pipelines.pool import Done, WorkerDied, WorkerPool, available_cores
+from pipelines.errors import UserError
+from pipelines.pool import Done, WorkerDied, WorkerPool, available_cores, shared_pool
+from tests.pipelines.killing import await_path
 
 # Workers import these functions, so they stand on the module's level.
 
@@ -41,11 +49,24 @@ def process_of(number: int) -> int:
     return os.getpid()
 
 
+def tell_and_loop(file: str) -> None:
+    Path(file).write_text(str(os.getpid()))
+    sum(range(10**12))  # Python's lock is held all the while
+
+
 def burn(cpu_seconds: float) -> float:
     until = time.process_time() + cpu_seconds
     while time.process_time() < until:
         pass
     return cpu_seconds
+
+
+def fill(num_bytes: int) -> int:
+    return len(np.ones(num_bytes, np.uint8))
+
+
+def oom_score(_: int) -> str:
+    return Path("/proc/self/oom_score_adj").read_text().strip()
 
 
 def opencv_threads(_: int) -> int:
@@ -108,6 +129,21 @@ def test_sleeping_is_not_held_against_a_task(pool: WorkerPool) -> None:
     assert pool.run(time.sleep, 2.2) == Done(None)
 
 
+def test_memory_is_limited() -> None:
+    one = WorkerPool(1, memory_limit_bytes=2**30)
+    try:
+        assert one.run(fill, 2**28) == Done(2**28)
+        over = one.run(fill, 2**30)
+        assert over == WorkerDied("memory_limit", "needs more memory than a worker may have")
+        assert one.run(double, 2) == Done(4)
+    finally:
+        one.close()
+
+
+def test_workers_are_the_first_to_go_if_memory_ends(pool: WorkerPool) -> None:
+    assert pool.run(oom_score, 0) == Done("1000")
+
+
 def test_workers_are_reused(pool: WorkerPool) -> None:
     pids = {outcome.value for _, outcome in pool.map_ordered(process_of, range(20))}  # type: ignore[union-attr]
     assert len(pids) <= 2
@@ -130,8 +166,59 @@ def test_tasks_are_taken_as_workers_become_free(pool: WorkerPool) -> None:
     assert len(taken) <= 16
 
 
+def test_a_worker_ends_with_its_parent_whatever_it_does(tmp_path: Path) -> None:
+    file = tmp_path / "pid"
+    code = (
+        "from pipelines.pool import WorkerPool; from tests.pipelines.test_pool import *; "
+        f"WorkerPool(1).run(tell_and_loop, {str(file)!r})"
+    )
+    parent = subprocess.Popen([sys.executable, "-c", code], cwd=Path(__file__).parents[2])
+    await_path(file)
+    time.sleep(0.1)  # for the number to be written
+    worker = int(file.read_text())
+    parent.kill()
+    parent.wait()
+    deadline = time.monotonic() + 10
+    while is_alive(worker):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def is_alive(pid: int) -> bool:
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+    return state not in "ZX"
+
+
 def test_workers_leave_parallelism_to_the_pool(pool: WorkerPool) -> None:
     assert pool.run(opencv_threads, 0) == Done(1)
+
+
+def test_a_process_that_may_start_no_others_is_told_how_to_change_that(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(multiprocessing.current_process()._config, "daemon", True)  # type: ignore[attr-defined]
+    with pytest.raises(UserError, match="DASK_DISTRIBUTED__WORKER__DAEMON=False"):
+        shared_pool(1)
+
+
+def test_threads_share_one_pool(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[int] = []
+
+    class Slow:
+        def __init__(self, num_workers: int) -> None:
+            time.sleep(0.05)
+            made.append(num_workers)
+
+        def close(self) -> None:
+            pass
+
+    monkeypatch.setattr("pipelines.pool.WorkerPool", Slow)
+    with ThreadPoolExecutor(4) as threads:
+        pools = set(threads.map(shared_pool, [97] * 4))
+    assert made == [97] and len(pools) == 1
 
 
 def test_there_is_a_core_to_work_on() -> None:

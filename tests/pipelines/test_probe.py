@@ -190,6 +190,16 @@ def test_videos_that_are_no_use_become_rows(tmp_path: Path) -> None:
     assert _outcome(probe_one(short, clips=clips)) == _filtered("too_short")
 
 
+def test_a_video_without_end_is_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write_video(tmp_path / "a.mp4", gradient(20, 48, 64))
+    for name, limit in (("MAX_FRAMES", 19), ("MAX_VIDEO_PIXELS", 20 * 48 * 64 - 1)):
+        with monkeypatch.context() as patched:
+            patched.setattr(f"pipelines.survey.{name}", limit)
+            assert _outcome(probe_one(path)) == _failed("too_long")
+            patched.setattr(f"pipelines.survey.{name}", limit + 1)
+            assert probe_one(path).source.num_frames == 20
+
+
 # Frame folders
 
 

@@ -81,6 +81,8 @@ def test_a_folder_called_like_the_manifest_is_none(tmp_path: Path) -> None:
         b"[]",
         b"null",
         b'"text"',
+        b'{"a": ' + b"[" * 100_000,
+        b'{"seed": ' + b"1" * 10_000 + b"}",
         json.dumps({"schema_version": SCHEMA_VERSION}).encode(),
         json.dumps(MANIFEST.model_dump(mode="json") | {"colour": 1}).encode(),
         json.dumps(MANIFEST.model_dump(mode="json") | {"scale": "four"}).encode(),

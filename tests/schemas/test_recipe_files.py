@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from schemas.recipe import RecipeError
+from schemas.recipe import RecipeError, parse_recipe
 from schemas.recipe_files import load_recipe, shipped_recipes
 
 TOML = """
@@ -104,3 +104,17 @@ def test_bytes_that_are_no_text_are_refused_by_the_name_of_the_file(tmp_path: Pa
     file = tmp_path / "latin1.toml"
     file.write_bytes('source = "Größe"'.encode("latin-1"))
     assert refusal(str(file)).startswith(f"{file} is no text in UTF-8")
+
+
+def test_a_recipe_that_would_grow_without_end_is_refused() -> None:
+    lines = ["a: &a [x, x, x, x, x, x, x, x, x]"]
+    for name, below in zip("bcdefghi", "abcdefgh", strict=True):
+        lines.append(f"{name}: &{name} [{', '.join([f'*{below}'] * 9)}]")
+    with pytest.raises(RecipeError, match="aliases are not taken: write it out"):
+        parse_recipe("\n".join(lines), "yaml", "bomb.yaml")
+    with pytest.raises(RecipeError, match="it has 2000005 characters"):
+        parse_recipe("name=" + " " * 2_000_000, "toml", "long.toml")
+    with pytest.raises(RecipeError, match="is not"):
+        parse_recipe("a = " + "[" * 100_000, "toml", "deep.toml")
+    with pytest.raises(RecipeError, match="is not"):
+        parse_recipe("a: " + "[" * 100_000, "yaml", "deep.yaml")

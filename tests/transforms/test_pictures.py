@@ -56,6 +56,14 @@ def test_sixteen_bits_are_rounded_to_eight(suffix: str) -> None:
     assert np.array_equal(grey[:, :, 2], np.rint(deep[:, :, 0] / 257))
 
 
+def test_large_pictures_are_flattened_in_strips(monkeypatch: pytest.MonkeyPatch) -> None:
+    deep = np.dstack([noise(np.uint16), noise(np.uint16)[::-1, :, :1]])
+    whole = decode_picture(encoded_deep(deep)), decode_picture(encoded_deep(deep[:, :, 0]))
+    monkeypatch.setattr(pictures, "_STRIP_PIXELS", 64 * 7 + 1)
+    strips = decode_picture(encoded_deep(deep)), decode_picture(encoded_deep(deep[:, :, 0]))
+    assert all(map(np.array_equal, whole, strips))
+
+
 @pytest.mark.parametrize("mode", ["1", "L", "P", "CMYK"])
 def test_other_kinds_of_pixels_become_rgb(mode: str) -> None:
     picture = Image.fromarray(RGB).convert(mode)

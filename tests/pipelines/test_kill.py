@@ -1,0 +1,70 @@
+"""Runs that are killed, again and again, with all of their processes: nothing is lost, nothing is
+doubled, nothing is left."""
+
+import os
+import random
+import time
+from pathlib import Path
+
+import pytest
+
+from pipelines.layout import Layout
+from pipelines.synthesize.__main__ import main as synthesize
+from tests.pipelines.killing import Attempt, Torture, await_path, digests, log_names
+from tests.pipelines.small import changed, make_corpus
+
+RECIPE = changed(('name = "small"', 'name = "small"\nshard_mib = 0.03'))
+
+
+@pytest.fixture(scope="module")
+def arguments(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    folder = tmp_path_factory.mktemp("killed")
+    corpus = make_corpus(folder / "korpus ü")
+    recipe = folder / "recipe.toml"
+    recipe.write_text(RECIPE)
+    return ["--runner=DirectRunner", f"--input={corpus}", f"--recipe={recipe}", "--workers=1"]
+
+
+@pytest.fixture(scope="module")
+def torture(arguments: list[str], tmp_path_factory: pytest.TempPathFactory) -> Torture:
+    output = tmp_path_factory.mktemp("uninterrupted") / "made"
+    started = time.monotonic()
+    status, told, said = Attempt([*arguments, f"--output={output}"], output).wait()
+    assert status == 0, said
+    operations = int(told.splitlines()[-1])
+    expected = digests(output)
+    assert sum(path.endswith(".tar") for path in expected) >= 3
+    return Torture(arguments, expected, log_names(output), operations, time.monotonic() - started)
+
+
+@pytest.mark.slow
+def test_killed_runs_leave_nothing_but_what_is_finished(torture: Torture, tmp_path: Path) -> None:
+    assert torture.run(tmp_path / "made", 4, random.Random(7)) >= 1
+
+
+@pytest.mark.slow
+@pytest.mark.long
+@pytest.mark.timeout(7200)
+def test_a_hundred_killed_runs(torture: Torture, tmp_path: Path) -> None:
+    seed = int(os.environ.get("KILL_SEED", time.time_ns() % 10**6))
+    print(f"KILL_SEED={seed}")  # noqa: T201 - shown if the test fails
+    random_source = random.Random(seed)
+    killed = 0
+    while killed < 100:
+        killed += torture.run(tmp_path / f"made-{killed}-{time.time_ns()}", 10, random_source)
+
+
+@pytest.mark.slow
+def test_two_runs_do_not_share_an_output(
+    torture: Torture, arguments: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = tmp_path / "made"
+    first = Attempt([*arguments, f"--output={output}"], output)
+    await_path(Layout(output).run)
+    assert synthesize([*arguments, f"--output={output}"]) == 2
+    said = capsys.readouterr().err
+    assert f"another run writes to {output} (process {first.pid} on " in said
+    assert said.count("\n") == 1
+    status, _, said = first.wait()
+    assert status == 0, said
+    assert digests(output) == torture.expected

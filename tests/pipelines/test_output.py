@@ -1,0 +1,179 @@
+"""Outputs that fail, and what killed runs may have left in them."""
+
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from pipelines.layout import Layout
+from pipelines.run_lock import only_run
+from pipelines.synthesize.__main__ import main
+from tests.pipelines.killing import digests, remains
+from tests.pipelines.small import RECIPE, make_corpus
+
+
+@pytest.fixture(scope="module")
+def arguments(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    folder = tmp_path_factory.mktemp("output")
+    corpus = make_corpus(folder / "korpus ü")
+    recipe = folder / "recipe.toml"
+    recipe.write_text(RECIPE)
+    return ["--runner=DirectRunner", f"--input={corpus}", f"--recipe={recipe}", "--workers=1"]
+
+
+@pytest.fixture(scope="module")
+def made(arguments: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    output = tmp_path_factory.mktemp("whole") / "made"
+    assert main([*arguments, f"--output={output}"]) == 0
+    return output
+
+
+def mount(folder: Path, options: str) -> None:
+    command = ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(folder)]
+    tried = subprocess.run(command, capture_output=True, text=True, check=False)
+    if tried.returncode:
+        pytest.skip(f"a small disk cannot be mounted here: {tried.stderr.strip()}")
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[Path]:
+    """A disk of 64 KiB."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    if shutil.which("mount") is None:
+        pytest.skip("a small disk cannot be mounted here: there is no mount")
+    mount(folder, "size=64k")
+    yield folder
+    subprocess.run(["umount", str(folder)], check=True)
+
+
+def test_a_full_disk_is_told_in_a_line_and_the_run_goes_on_once_there_is_room(
+    arguments: list[str], made: Path, disk: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = [*arguments, f"--output={disk / 'made'}"]
+    assert main([*run, "--plan-only"]) == 0
+    capsys.readouterr()
+    assert main(run) == 2
+    said = capsys.readouterr().err
+    assert f"cannot write to {disk / 'made'}: No space left on device" in said.splitlines()[-1]
+    assert "Traceback" not in said
+    left = digests(disk / "made")
+    assert left.items() <= digests(made).items()  # nothing half written has its name
+    assert not any(path.endswith(".json") for path in left)
+    mount(disk, "remount,size=8m")
+    assert main(run) == 0
+    assert digests(disk / "made") == digests(made)
+    assert not remains(disk / "made")
+
+
+def test_a_disk_that_is_full_from_the_start_is_told_in_a_line(
+    arguments: list[str], disk: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (disk / "full").write_bytes(bytes(64 * 1024))
+    assert main([*arguments, f"--output={disk / 'made'}"]) == 2
+    said = capsys.readouterr().err
+    assert "No space left on device" in said and said.count("\n") == 1
+
+
+def test_an_output_that_cannot_be_written_is_told_in_a_line(
+    arguments: list[str], disk: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    mount(disk, "remount,ro")
+    assert main([*arguments, f"--output={disk / 'made'}"]) == 2
+    said = capsys.readouterr().err
+    assert "Read-only file system; choose another --output" in said and said.count("\n") == 1
+
+
+def cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def leave_behind(layout: Layout) -> None:
+    """What a run that is killed may leave beside the dataset."""
+    (layout.staging / "0123").mkdir(parents=True)
+    (layout.staging / "0123" / "shard.tar").write_bytes(b"begun")
+    layout.progress.mkdir()
+    (layout.progress / "train-000000").write_text("")
+    layout.lock.write_text('{"host": "here", "pid": 1')
+
+
+def lose_the_end(layout: Layout) -> None:
+    for name in ("manifest.json", "README.md", "croissant.json"):
+        (layout.root / name).unlink()
+
+
+def lose_all_that_was_made(layout: Layout) -> None:
+    lose_the_end(layout)
+    shutil.rmtree(layout.root / "data")
+    for path in layout.plan.parent.iterdir():
+        if path.is_dir():
+            shutil.rmtree(path)
+
+
+def lose_the_plan(layout: Layout) -> None:
+    lose_all_that_was_made(layout)
+    layout.plan.unlink()
+    cut(layout.probed(0))
+
+
+SHARD = "train-000000"
+DAMAGE: dict[str, Callable[[Layout], object]] = {
+    "a manifest that is cut off": lambda layout: cut(layout.manifest),
+    "no manifest, no documents": lose_the_end,
+    "an empty marker": lambda layout: layout.marker(SHARD).write_bytes(b""),
+    "a marker that is cut off": lambda layout: cut(layout.marker(SHARD)),
+    "a tar without its marker": lambda layout: layout.marker(SHARD).unlink(),
+    "a marker without its tar": lambda layout: layout.tar(SHARD).unlink(),
+    "a tar that is cut off": lambda layout: cut(layout.tar(SHARD)),
+    "a table that is cut off": lambda layout: cut(layout.table("frames", SHARD)),
+    "a plan and nothing made": lose_all_that_was_made,
+    "probing that was interrupted": lose_the_plan,
+    "what a killed run leaves": leave_behind,
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_a_run_goes_on_from_whatever_was_left(
+    arguments: list[str], made: Path, tmp_path: Path, damage: str
+) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(made, copy)
+    DAMAGE[damage](Layout(copy))
+    assert main([*arguments, f"--output={copy}"]) == 0
+    assert digests(copy) == digests(made)
+    assert not remains(copy)
+
+
+def test_a_run_that_was_killed_at_once_bars_no_folder(
+    arguments: list[str], made: Path, tmp_path: Path
+) -> None:
+    layout = Layout(tmp_path / "killed")
+    layout.logs.mkdir(parents=True)
+    (layout.staging / "0123").mkdir(parents=True)
+    (layout.staging / "0123" / "run.json").write_text("{")
+    layout.lock.touch()
+    assert main([*arguments, f"--output={layout.root}"]) == 0
+    assert digests(layout.root) == digests(made)
+
+
+def test_a_damaged_plan_is_told_and_made_again_as_it_was(
+    arguments: list[str], made: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(made, copy)
+    cut(Layout(copy).plan)
+    assert main([*arguments, f"--output={copy}"]) == 2
+    assert "plan.parquet is damaged" in capsys.readouterr().err
+    Layout(copy).plan.unlink()
+    assert main([*arguments, f"--output={copy}"]) == 0
+    assert digests(copy) == digests(made)
+
+
+def test_a_lock_ends_with_its_run_and_leaves_nothing(tmp_path: Path) -> None:
+    layout = Layout(tmp_path / "new")
+    for _ in range(2):
+        with only_run(layout):
+            assert layout.lock.is_file()
+        assert not layout.lock.exists()
