@@ -1,7 +1,9 @@
 """Parquet tables derived from records: one schema, written and read here only."""
 
+import os
+import threading
 from collections.abc import Iterable, Mapping, Sequence
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any, BinaryIO, TypeVar
 
 import pyarrow as pa
@@ -81,13 +83,12 @@ def _open_table(file: BinaryIO | str, record: type[Record]) -> pq.ParquetFile:
     return table
 
 
-def read_table(file: BinaryIO | str, record: type[R], group: int | None = None) -> list[R]:
+def read_table(file: BinaryIO | str, record: type[R]) -> list[R]:
     """Read records back, checking page checksums and the schema version.
 
     Args:
         file: a readable binary file, or a path.
         record: the type of every row.
-        group: read only this row group.
 
     Raises:
         SchemaVersionError: if an incompatible release wrote the table.
@@ -95,15 +96,41 @@ def read_table(file: BinaryIO | str, record: type[R], group: int | None = None) 
         OSError: if a page does not match its checksum.
     """
     with _open_table(file, record) as table:
-        rows = table.read() if group is None else table.read_row_group(group)
+        rows = table.read()
     return [record.model_validate(row) for row in rows.to_pylist()]
+
+
+def read_group(file: str, record: type[R], group: int) -> list[R]:
+    """Read one row group, checked as by `read_table`.
+
+    The file stays open for the next one: what Parquet says of its groups stands in one place, and
+    to read all of that for each of many groups would take far longer than the groups.
+    """
+    with _one_at_a_time:
+        stat = os.stat(file)
+        table = _kept_open(file, record, (stat.st_ino, stat.st_mtime_ns, stat.st_size))
+        rows = table.read_row_group(group)
+    return [record.model_validate(row) for row in rows.to_pylist()]
+
+
+_one_at_a_time = threading.Lock()  # an open table is not for several threads
+
+
+@lru_cache(maxsize=1)
+def _kept_open(file: str, record: type[Record], version: tuple[int, ...]) -> pq.ParquetFile:
+    return _open_table(file, record)
 
 
 def read_rows(file: str, record: type[R], column: str, values: Sequence[str]) -> list[R]:
-    """Read the rows whose `column` is one of `values`, checked as by `read_table`."""
+    """Read the rows whose `column` is one of `values`, checked as by `read_table`.
+
+    Memory holds one row group at a time, however long the table is.
+    """
+    wanted = pc.field(column).isin(pa.array(values, pa.string()))
     with _open_table(file, record) as table:
-        rows = table.read().filter(pc.field(column).isin(pa.array(values, pa.string())))
-    return [record.model_validate(row) for row in rows.to_pylist()]
+        groups = (table.read_row_group(group) for group in range(table.num_row_groups))
+        rows = [row for group in groups for row in group.filter(wanted).to_pylist()]
+    return [record.model_validate(row) for row in rows]
 
 
 def read_columns(file: BinaryIO | str, record: type[Record], columns: list[str]) -> pa.Table:
