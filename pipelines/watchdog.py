@@ -24,6 +24,8 @@ from schemas.wording import counted
 
 PATIENCE_SECONDS = 120
 """How long nothing may beat: far above the delays of network file systems."""
+LEAST_PATIENCE_SECONDS = 3
+"""With less, those who work as they should would be taken for dead between two beats."""
 EXIT_WORKERS_LOST = 2
 _BEAT_SECONDS = 1.0
 _SILENT_BEATS = 5
