@@ -1,7 +1,6 @@
 """Parquet tables derived from records: one schema, written and read here only."""
 
 import os
-import threading
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cache, lru_cache
 from typing import Any, BinaryIO, TypeVar
@@ -103,22 +102,20 @@ def read_table(file: BinaryIO | str, record: type[R]) -> list[R]:
 def read_group(file: str, record: type[R], group: int) -> list[R]:
     """Read one row group, checked as by `read_table`.
 
-    The file stays open for the next one: what Parquet says of its groups stands in one place, and
-    to read all of that for each of many groups would take far longer than the groups.
+    What Parquet says of all groups stands in one place, and to read that for each of many groups
+    would take far longer than the groups: it is kept for the next one.
     """
-    with _one_at_a_time:
-        stat = os.stat(file)
-        table = _kept_open(file, record, (stat.st_ino, stat.st_mtime_ns, stat.st_size))
+    stat = os.stat(file)
+    metadata = _metadata(file, record, (stat.st_ino, stat.st_mtime_ns, stat.st_size))
+    with pq.ParquetFile(file, metadata=metadata, page_checksum_verification=True) as table:
         rows = table.read_row_group(group)
     return [record.model_validate(row) for row in rows.to_pylist()]
 
 
-_one_at_a_time = threading.Lock()  # an open table is not for several threads
-
-
 @lru_cache(maxsize=1)
-def _kept_open(file: str, record: type[Record], version: tuple[int, ...]) -> pq.ParquetFile:
-    return _open_table(file, record)
+def _metadata(file: str, record: type[Record], version: tuple[int, ...]) -> pq.FileMetaData:
+    with _open_table(file, record) as table:
+        return table.metadata
 
 
 def read_rows(file: str, record: type[R], column: str, values: Sequence[str]) -> list[R]:
