@@ -76,7 +76,9 @@ def test_a_full_disk_does_not_stop_signs_of_life(
     monkeypatch.setattr("pipelines.watchdog._BEAT_SECONDS", 0.01)
     layout = Layout(disk)
     with alive(layout, "shard-000000"):
-        (sign,) = layout.alive.iterdir()
+        while not (signs := [file for file in layout.alive.iterdir() if file.read_text()]):
+            time.sleep(0.01)
+        (sign,) = signs
         with pytest.raises(OSError, match="No space left"):
             (disk / "full").write_bytes(bytes(128 * 1024))
         before = sign.read_text()
