@@ -160,7 +160,10 @@ def _walk(top: Path, top_uri: str, bounds: Path | None) -> Iterator[Entry]:
         folders = [child for child in children if child.is_dir(follow_symlinks=False)]
         waiting += [(Path(c.path), f"{uri}/{c.name}") for c in folders]
         files = [child for child in children if not _is_or_leads_to_folder(child)]
-        entries = [_entry(Path(c.path), f"{uri}/{c.name}", bounds) for c in files]
+        entries = [
+            _entry(Path(c.path), f"{uri}/{c.name}", bounds if c.is_symlink() else None)
+            for c in files
+        ]
         ordered = _in_numeric_order([Path(c.path) for c in files])
         if ordered and not any(entry.refused for entry in entries):
             yield Entry(uri=_printable(uri), paths=tuple(map(str, ordered)), is_folder=True)
@@ -186,9 +189,10 @@ def _entry(path: Path, uri: str, bounds: Path | None) -> Entry:
 
 
 def _refusal(path: Path, bounds: Path | None) -> str:
+    # Any folder on the way may be a link, too: a glob follows them.
     if not _is_utf_8(str(path)):
         return "undecodable_name"
-    if bounds is not None and path.is_symlink() and not _is_inside(path, bounds):
+    if bounds is not None and not _is_inside(path, bounds):
         return "link_outside"
     # A link that leads nowhere becomes a row that says so when it is opened.
     return "" if os.path.isfile(path) or not os.path.exists(path) else "special_file"

@@ -17,7 +17,7 @@ from apache_beam.runners.runner import create_runner
 
 from pipelines.errors import UserError
 from pipelines.layout import Layout
-from pipelines.watchdog import PATIENCE_SECONDS, Watchdog
+from pipelines.watchdog import LEAST_PATIENCE_SECONDS, PATIENCE_SECONDS, Watchdog
 
 LOCAL_RUNNERS = ("DirectRunner", "FnApiRunner", "PrismRunner")
 _DASK = "DaskRunner"
@@ -50,6 +50,12 @@ def choose_engine(arguments: Sequence[str]) -> PipelineOptions:
     except (ValueError, ImportError, AttributeError) as error:
         cure = f"; pip install 'vcsr[{_EXTRAS[name]}]'" if name in _EXTRAS else ""
         raise UserError(f"--runner={name} cannot be used: {error}{cure}") from error
+    patience_seconds = options.view_as(EngineOptions).worker_timeout
+    if not patience_seconds >= LEAST_PATIENCE_SECONDS:  # not a number is none, either
+        raise UserError(
+            f"--worker_timeout is {patience_seconds:g}, and must be {LEAST_PATIENCE_SECONDS} "
+            "seconds or more"
+        )
     if name == LOCAL_RUNNERS[0]:
         # Else the DirectRunner first tries to fetch and run Prism, another engine. There are no
         # triggers in the graph that this could make unsafe.

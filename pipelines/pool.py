@@ -174,7 +174,12 @@ def _run_limited(
     function: Callable[[Task], Result], task: Task, cpu_limit_seconds: float
 ) -> Result:
     cpu_limit.grant(cpu_limit_seconds)
-    return function(task)
+    try:
+        return function(task)
+    except cv2.error as error:
+        if error.code == cv2.Error.StsNoMem:  # wherever it was
+            raise MemoryError from error
+        raise
 
 
 def available_cores() -> int:

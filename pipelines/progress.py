@@ -20,6 +20,7 @@ from schemas.wording import counted
 T = TypeVar("T")
 
 _POLL_SECONDS = 0.5
+_POLL_SHARE = 0.05  # of the time at most goes into looking, however many heartbeats there are
 _LINE_SECONDS = 10.0  # between plain lines, where there is no terminal
 
 
@@ -66,18 +67,22 @@ class ProgressBar(AbstractContextManager["ProgressBar"]):
             total=self._total, desc=self._label, unit=self._unit, disable=not is_terminal
         ) as bar:
             next_line = time.monotonic() + _LINE_SECONDS
-            while not self._stop.wait(_POLL_SECONDS):
-                bar.update(self._done() - bar.n)
+            pause_seconds = _POLL_SECONDS
+            while not self._stop.wait(pause_seconds):
+                started = time.monotonic()
+                done = self._done()
+                bar.update(done - bar.n)
                 if not is_terminal and time.monotonic() >= next_line:
-                    self._print_line()
-                    next_line += _LINE_SECONDS
-            bar.update(self._done() - bar.n)
+                    self._print_line(done)
+                    next_line = time.monotonic() + _LINE_SECONDS
+                pause_seconds = max(_POLL_SECONDS, (time.monotonic() - started) / _POLL_SHARE)
+            done = self._done()
+            bar.update(done - bar.n)
         if not is_terminal:
-            self._print_line()
+            self._print_line(done)
 
-    def _print_line(self) -> None:
-        line = f"{self._label}: {self._done()} of {counted(self._total, self._unit)}\n"
-        sys.stderr.write(line)
+    def _print_line(self, done: int) -> None:
+        sys.stderr.write(f"{self._label}: {done} of {counted(self._total, self._unit)}\n")
 
     def _done(self) -> int:
         if not self._layout.progress.is_dir():

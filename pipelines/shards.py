@@ -28,7 +28,7 @@ from schemas.record import UNKNOWN, Outcome, Record, Status
 from schemas.sample import FrameRow, SampleRow, StreamRow
 from schemas.shard import ShardWriter
 from schemas.source import Source
-from schemas.tables import read_columns, read_rows, read_table, write_table
+from schemas.tables import read_columns, read_group, read_rows, write_table
 from transforms.degrade import MadeSample
 
 _ROW_TYPES: dict[str, type[Record]] = {
@@ -57,7 +57,7 @@ def write_shard(job: Job, index: int, pool: WorkerPool) -> Shard:
     Raises:
         RuntimeError: if this machine's libraries are not those of the plan.
     """
-    rows = read_table(str(job.layout.plan), PlannedSample, group=index)
+    rows = read_group(str(job.layout.plan), PlannedSample, index)
     plan_sha256 = job.plan_sha256(rows)
     heartbeat = Heartbeat(job.layout, rows[0].shard)
     finished = _finished_shard(job.layout, rows[0].shard, plan_sha256)

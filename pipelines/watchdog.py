@@ -24,6 +24,8 @@ from schemas.wording import counted
 
 PATIENCE_SECONDS = 120
 """How long nothing may beat: far above the delays of network file systems."""
+LEAST_PATIENCE_SECONDS = 3
+"""With less, those who work as they should would be taken for dead between two beats."""
 EXIT_WORKERS_LOST = 2
 _BEAT_SECONDS = 1.0
 _SILENT_BEATS = 5
@@ -58,9 +60,18 @@ def _beat(file: Path, stop: threading.Event) -> None:
     beats = 0
     while not stop.is_set():
         beats += 1
-        with contextlib.suppress(OSError):  # a full disk: the work itself is going to tell
-            file.write_text(str(beats))
+        with contextlib.suppress(OSError):  # the work itself is going to tell
+            _overwrite(file, str(beats))
         stop.wait(_BEAT_SECONDS)
+
+
+def _overwrite(file: Path, text: str) -> None:
+    """In place, which a disk that is full allows, too."""
+    descriptor = os.open(file, os.O_WRONLY | os.O_CREAT, 0o666)
+    try:
+        os.pwrite(descriptor, text.encode(), 0)
+    finally:
+        os.close(descriptor)
 
 
 class Watchdog(AbstractContextManager["Watchdog"]):
@@ -96,12 +107,13 @@ class Watchdog(AbstractContextManager["Watchdog"]):
         shutil.rmtree(self._layout.alive, ignore_errors=True)
 
     def _watch(self) -> None:
-        beats, since = self._beats(), time.monotonic()
+        # Looks are counted and not time: where the store stalls, or all of this is suspended, those
+        # who work are silent, too, and had no chance to be heard.
+        beats, silent_looks = self._beats(), 0
         while not self._stop.wait(_BEAT_SECONDS):
             before, beats = beats, self._beats()
-            if not beats or beats != before:
-                since = time.monotonic()
-            elif time.monotonic() - since > self._patience_seconds:
+            silent_looks = silent_looks + 1 if beats and beats == before else 0
+            if silent_looks * _BEAT_SECONDS > self._patience_seconds:
                 self._end(sorted(beats))
                 return
 
@@ -114,12 +126,13 @@ class Watchdog(AbstractContextManager["Watchdog"]):
         return sorted(name for name in before if after.get(name) == before[name])
 
     def _beats(self) -> dict[str, str]:
-        beats = {}
-        if self._layout.alive.is_dir():
+        beats = dict[str, str]()
+        with contextlib.suppress(OSError):  # there are none, or they cannot be seen just now
             for file in self._layout.alive.iterdir():
                 with contextlib.suppress(FileNotFoundError):  # it has just finished
                     beats[file.name] = file.read_text()
-        return beats
+            return beats
+        return {}
 
     def _end(self, lost: list[str]) -> None:
         work, host, process = lost[0].rsplit("@", 2)

@@ -178,7 +178,10 @@ class RecipeError(ValueError):
     """The text is not a recipe; the message says where and what would be right."""
 
 
-_MAX_CHARACTERS = 2**20  # of a recipe: a thousand times what the shipped ones have
+MAX_CHARACTERS = 2**20
+"""Of a recipe: a thousand times what the shipped ones have."""
+# YAML's scalars are read by Python's own functions, which raise what they like.
+_SYNTAX_ERRORS = (yaml.YAMLError, ValueError, KeyError, OverflowError, RecursionError)
 
 
 class _YamlLoader(yaml.SafeLoader):
@@ -209,11 +212,11 @@ def parse_recipe(text: str, syntax: Literal["toml", "yaml"], origin: str) -> Rec
     Raises:
         RecipeError: if it cannot be parsed, has unknown keys, or asks for what is not possible.
     """
-    if len(text) > _MAX_CHARACTERS:
-        raise RecipeError(f"{origin} is no recipe: it has {len(text)} characters")
+    if len(text) > MAX_CHARACTERS:
+        raise RecipeError(f"{origin} is no recipe: it has more than {MAX_CHARACTERS} characters")
     try:
         fields = tomllib.loads(text) if syntax == "toml" else yaml.load(text, _YamlLoader)
-    except (tomllib.TOMLDecodeError, yaml.YAMLError, RecursionError) as error:
+    except _SYNTAX_ERRORS as error:
         raise RecipeError(f"{origin} is not {syntax.upper()}: {error}") from error
     if not isinstance(fields, dict):
         raise RecipeError(f"{origin} holds no table of settings")

@@ -4,7 +4,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Literal
 
-from schemas.recipe import Recipe, RecipeError, parse_recipe
+from schemas.recipe import MAX_CHARACTERS, Recipe, RecipeError, parse_recipe
 from schemas.wording import did_you_mean
 
 _SYNTAX: dict[str, Literal["toml", "yaml"]] = {".toml": "toml", ".yaml": "yaml", ".yml": "yaml"}
@@ -34,7 +34,8 @@ def load_recipe(name_or_path: str | Path) -> Recipe:
     if path.suffix not in _SYNTAX:
         raise RecipeError(f"recipe {name!r}: name it .toml or .yaml, as it is written")
     try:
-        text = path.read_text(encoding="utf-8")
+        with path.open(encoding="utf-8") as opened:
+            text = opened.read(MAX_CHARACTERS + 1)  # of more, no more is read
     except UnicodeDecodeError as error:
         raise RecipeError(f"{name} is no text in UTF-8: {error}") from error
     return parse_recipe(text, _SYNTAX[path.suffix], name)

@@ -1,7 +1,8 @@
 """Parquet tables derived from records: one schema, written and read here only."""
 
+import os
 from collections.abc import Iterable, Mapping, Sequence
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any, BinaryIO, TypeVar
 
 import pyarrow as pa
@@ -81,13 +82,12 @@ def _open_table(file: BinaryIO | str, record: type[Record]) -> pq.ParquetFile:
     return table
 
 
-def read_table(file: BinaryIO | str, record: type[R], group: int | None = None) -> list[R]:
+def read_table(file: BinaryIO | str, record: type[R]) -> list[R]:
     """Read records back, checking page checksums and the schema version.
 
     Args:
         file: a readable binary file, or a path.
         record: the type of every row.
-        group: read only this row group.
 
     Raises:
         SchemaVersionError: if an incompatible release wrote the table.
@@ -95,15 +95,39 @@ def read_table(file: BinaryIO | str, record: type[R], group: int | None = None) 
         OSError: if a page does not match its checksum.
     """
     with _open_table(file, record) as table:
-        rows = table.read() if group is None else table.read_row_group(group)
+        rows = table.read()
     return [record.model_validate(row) for row in rows.to_pylist()]
+
+
+def read_group(file: str, record: type[R], group: int) -> list[R]:
+    """Read one row group, checked as by `read_table`.
+
+    What Parquet says of all groups stands in one place, and to read that for each of many groups
+    would take far longer than the groups: it is kept for the next one.
+    """
+    stat = os.stat(file)
+    metadata = _metadata(file, record, (stat.st_ino, stat.st_mtime_ns, stat.st_size))
+    with pq.ParquetFile(file, metadata=metadata, page_checksum_verification=True) as table:
+        rows = table.read_row_group(group)
+    return [record.model_validate(row) for row in rows.to_pylist()]
+
+
+@lru_cache(maxsize=1)
+def _metadata(file: str, record: type[Record], version: tuple[int, ...]) -> pq.FileMetaData:
+    with _open_table(file, record) as table:
+        return table.metadata
 
 
 def read_rows(file: str, record: type[R], column: str, values: Sequence[str]) -> list[R]:
-    """Read the rows whose `column` is one of `values`, checked as by `read_table`."""
+    """Read the rows whose `column` is one of `values`, checked as by `read_table`.
+
+    Memory holds one row group at a time, however long the table is.
+    """
+    wanted = pc.field(column).isin(pa.array(values, pa.string()))
     with _open_table(file, record) as table:
-        rows = table.read().filter(pc.field(column).isin(pa.array(values, pa.string())))
-    return [record.model_validate(row) for row in rows.to_pylist()]
+        groups = (table.read_row_group(group) for group in range(table.num_row_groups))
+        rows = [row for group in groups for row in group.filter(wanted).to_pylist()]
+    return [record.model_validate(row) for row in rows]
 
 
 def read_columns(file: BinaryIO | str, record: type[Record], columns: list[str]) -> pa.Table:

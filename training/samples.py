@@ -22,14 +22,14 @@ from schemas.sample import (
     lr_member,
     mv_member,
 )
-from schemas.shard import ShardError, read_member
+from schemas.shard import PLAIN_NAME, ShardError, read_member
 from schemas.tables import TABLE_ERRORS, read_columns
 from training.batch import Window
 from transforms.decode import decode_hr, decode_lr
 from transforms.motion import Flow, dense_flow, read_blocks
 
 _COLUMNS = [
-    "key", "kind", "status", "num_frames", "scale", "hr_height", "hr_width", "shard", "members",
+    "key", "kind", "status", "num_frames", "scale", "hr_height", "hr_width", "members",
 ]  # fmt: skip
 
 
@@ -74,9 +74,15 @@ def read_entries(dataset: Path, manifest: Manifest, split: str) -> list[Entry]:
     """The samples of a split, sorted by key.
 
     Raises:
-        DatasetError: if a table that the manifest names is missing or damaged.
+        DatasetError: if a table that the manifest names is missing or damaged, or a name leads out
+            of the dataset.
     """
     shards = [shard.shard for shard in manifest.shards if shard.split == split]
+    if strange := [shard for shard in shards if not PLAIN_NAME.fullmatch(shard)]:
+        raise DatasetError(
+            f"{dataset} names a shard {strange[0]!r}, which may lead out of it: the manifest is "
+            "not ours"
+        )
     entries = [entry for shard in shards for entry in _shard_entries(dataset, shard)]
     return sorted(entries, key=lambda entry: entry.key)
 
@@ -89,17 +95,17 @@ def _shard_entries(dataset: Path, shard: str) -> list[Entry]:
         rows = read_columns(str(path), SampleRow, _COLUMNS).to_pylist()
     except TABLE_ERRORS as error:
         raise DatasetError(f"{path} is damaged ({error}): copy the dataset again") from error
-    return [_entry(row) for row in rows if row["status"] == Status.OK]
+    return [_entry(row, shard) for row in rows if row["status"] == Status.OK]
 
 
-def _entry(row: dict) -> Entry:
+def _entry(row: dict, shard: str) -> Entry:
     return Entry(
         key=row["key"],
         kind=SampleKind(row["kind"]),
         num_frames=row["num_frames"],
         lr_height=row["hr_height"] // row["scale"],
         lr_width=row["hr_width"] // row["scale"],
-        shard=row["shard"],
+        shard=shard,
         members={member["name"]: Member.model_validate(member) for member in row["members"]},
     )
 

@@ -17,7 +17,7 @@ from schemas.plan import PlannedSample
 from schemas.sample import SampleRow
 from schemas.shard import PLAIN_NAME
 from schemas.source import Source
-from schemas.tables import TABLE_ERRORS, read_columns, read_table
+from schemas.tables import TABLE_ERRORS, read_columns, read_group
 
 
 class Publication(NamedTuple):
@@ -66,7 +66,7 @@ def _check_files(published: Dataset, pool: WorkerPool) -> None:
 def _read_shard(published: Dataset, index: int, shard: Shard) -> list[PlannedSample]:
     """The rows of a shard, which recipe, seed and environment make into that shard."""
     layout = published.layout
-    rows = read_table(str(layout.plan), PlannedSample, group=index)
+    rows = read_group(str(layout.plan), PlannedSample, index)
     plan_sha256 = published.job(layout.root, num_workers=1).plan_sha256(rows)
     if {row.shard for row in rows} != {shard.shard} or plan_sha256 != shard.plan_sha256:
         raise DatasetError(f"the plan of {shard.shard} is not the one in the manifest")

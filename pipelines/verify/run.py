@@ -23,7 +23,7 @@ from schemas.plan import PlannedSample
 from schemas.record import Status
 from schemas.sample import SampleRow, StreamRow
 from schemas.source import Source
-from schemas.tables import read_columns, read_table
+from schemas.tables import read_columns, read_group, read_table
 from schemas.wording import counted
 
 _HASHES = 2**64
@@ -164,7 +164,7 @@ def _unproved(dataset: Dataset, structure: Structure) -> Iterator[str]:
 def _planned(dataset: Dataset, shard: str, sources: Mapping[str, Source]) -> dict[str, Planned]:
     """What the samples of a shard are drawn from, by key."""
     index = [one.shard for one in dataset.manifest.shards].index(shard)
-    rows = read_table(str(dataset.layout.plan), PlannedSample, group=index)
+    rows = read_group(str(dataset.layout.plan), PlannedSample, index)
     return {row.key: Planned(row, sources, dataset.manifest.seed) for row in rows}
 
 

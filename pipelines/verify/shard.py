@@ -23,7 +23,7 @@ from schemas.manifest import MANIFEST_NAME, DataFile, DatasetError, Manifest, Sh
 from schemas.plan import PlannedSample
 from schemas.record import Status
 from schemas.sample import FrameRow, SampleRow, StreamRow
-from schemas.tables import TABLE_ERRORS, R, read_table
+from schemas.tables import TABLE_ERRORS, R, read_group
 
 
 @dataclass(frozen=True)
@@ -158,7 +158,7 @@ class _ShardCheck:
         """The shard's rows of the plan; none where they cannot be read."""
         path = self._layout.relative(self._layout.plan)
         try:
-            rows = read_table(str(self._layout.plan), PlannedSample, group=self._task.index)
+            rows = read_group(str(self._layout.plan), PlannedSample, self._task.index)
         except (*TABLE_ERRORS, IndexError) as error:
             self._find("table", path, str(error))
             return []

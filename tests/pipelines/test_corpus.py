@@ -123,6 +123,17 @@ def test_links_out_of_an_input_are_refused_unless_they_are_wanted(tmp_path: Path
     assert [entry.refused for entry in named] == [""]
 
 
+def test_a_glob_does_not_lead_out_of_an_input_through_a_linked_folder(tmp_path: Path) -> None:
+    _touch(tmp_path, "elsewhere/a.png", "in/deep/c.png")
+    os.symlink(tmp_path / "elsewhere", tmp_path / "in/out")
+    os.symlink("deep", tmp_path / "in/back")
+    for given in ("in/*/*.png", "in/**/*.png"):
+        found = discover([str(tmp_path / given)], follow_links=False)
+        refused = {entry.uri: entry.refused for entry in found}
+        assert refused.pop("in/out/a.png") == "link_outside"
+        assert set(refused.values()) == {""}
+
+
 def test_a_refused_file_takes_no_series_with_it(tmp_path: Path) -> None:
     _touch(tmp_path / "in", "1.png", "2.png")
     os.symlink("/etc/hostname", tmp_path / "in/3.png")

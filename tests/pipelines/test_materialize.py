@@ -21,7 +21,7 @@ from schemas.manifest import read_manifest
 from schemas.plan import PlannedSample
 from schemas.sample import SampleRow
 from schemas.source import Source
-from schemas.tables import TableWriter, read_table, write_table
+from schemas.tables import TableWriter, read_group, read_table, write_table
 from tests.pictures import moving_clip
 from tests.pipelines.small import changed, make_corpus, samples, synthesize
 
@@ -324,7 +324,7 @@ def test_a_plan_of_fewer_shards_than_the_manifest_is_refused(
 ) -> None:
     other = forged(place, tmp_path)
     dataset = open_dataset(other / "published")
-    rows = read_table(str(dataset.layout.plan), PlannedSample, group=0)
+    rows = read_group(str(dataset.layout.plan), PlannedSample, 0)
     write_table(str(dataset.layout.plan), PlannedSample, rows)
     finish_dataset(dataset.job(other / "published", 1), dataset.manifest.shards)
     assert run(other, place / "woanders", tmp_path / "out") == 2

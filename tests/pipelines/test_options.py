@@ -182,3 +182,9 @@ def test_a_runner_that_does_not_exist_is_refused() -> None:
 def test_a_seed_that_no_table_can_hold_is_refused(seed: str) -> None:
     with pytest.raises(UserError, match=f"--seed is {seed}"):
         parse_options(["--seed", seed])
+
+
+@pytest.mark.parametrize("seconds", ["0", "-1", "2.9", "nan"])
+def test_a_patience_that_would_end_every_run_is_refused(seconds: str) -> None:
+    with pytest.raises(UserError, match=r"--worker_timeout is .* must be 3 seconds or more"):
+        parse_options([f"--worker_timeout={seconds}"])

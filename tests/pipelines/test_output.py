@@ -2,6 +2,7 @@
 
 import shutil
 import subprocess
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 from pipelines.layout import Layout
 from pipelines.run_lock import only_run
 from pipelines.synthesize.__main__ import main
+from pipelines.watchdog import alive
 from tests.pipelines.killing import digests, remains
 from tests.pipelines.small import RECIPE, make_corpus
 
@@ -66,6 +68,22 @@ def test_a_full_disk_is_told_in_a_line_and_the_run_goes_on_once_there_is_room(
     assert main(run) == 0
     assert digests(disk / "made") == digests(made)
     assert not remains(disk / "made")
+
+
+def test_a_full_disk_does_not_stop_signs_of_life(
+    disk: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pipelines.watchdog._BEAT_SECONDS", 0.01)
+    layout = Layout(disk)
+    with alive(layout, "shard-000000"):
+        while not (signs := [file for file in layout.alive.iterdir() if file.read_text()]):
+            time.sleep(0.01)
+        (sign,) = signs
+        with pytest.raises(OSError, match="No space left"):
+            (disk / "full").write_bytes(bytes(128 * 1024))
+        before = sign.read_text()
+        time.sleep(0.5)
+        assert sign.read_text() != before
 
 
 def test_a_disk_that_is_full_from_the_start_is_told_in_a_line(

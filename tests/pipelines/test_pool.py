@@ -65,6 +65,10 @@ def fill(num_bytes: int) -> int:
     return len(np.ones(num_bytes, np.uint8))
 
 
+def fill_by_opencv(side: int) -> int:
+    return len(cv2.resize(np.zeros((8, 8), np.uint8), (side, side)))
+
+
 def oom_score(_: int) -> str:
     return Path("/proc/self/oom_score_adj").read_text().strip()
 
@@ -135,6 +139,7 @@ def test_memory_is_limited() -> None:
         assert one.run(fill, 2**28) == Done(2**28)
         over = one.run(fill, 2**30)
         assert over == WorkerDied("memory_limit", "needs more memory than a worker may have")
+        assert one.run(fill_by_opencv, 2**15) == over
         assert one.run(double, 2) == Done(4)
     finally:
         one.close()

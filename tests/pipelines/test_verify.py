@@ -34,7 +34,7 @@ from schemas.plan import PlannedSample
 from schemas.record import Record
 from schemas.sample import FrameRow, FrameType, LrKind, Sample, SampleRow, StreamRow
 from schemas.shard import ShardWriter, iter_samples
-from schemas.tables import read_table, write_table
+from schemas.tables import read_group, read_table, write_table
 from tests.pipelines.small import changed, make_corpus, samples, synthesize
 from transforms.tiles import pack_files, tile_places
 
@@ -492,7 +492,7 @@ def rewrite(
     opened = open_dataset(dataset)
     layout, shards = opened.layout, []
     for index, shard in enumerate(opened.manifest.shards):
-        planned = read_table(str(layout.plan), PlannedSample, group=index)
+        planned = read_group(str(layout.plan), PlannedSample, index)
         tables: dict[str, list[Record]] = {"samples": [], "streams": [], "frames": []}
         with layout.tar(shard.shard).open("rb") as file:
             stored = list(iter_samples(file))

@@ -1,5 +1,8 @@
+import errno
+import os
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -58,6 +61,44 @@ def test_work_that_was_begun_and_beats_no_more_ends_the_run_with_a_message(
     assert "process 4711 on far.away (and 1 other) shows no sign of life" in said
     assert "at work on shard-000003" in said
     assert said.endswith("The same command goes on from here")
+
+
+def test_a_store_that_stalls_is_no_lost_worker(
+    layout: Layout, ended: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    look, looks = Watchdog._beats, 0
+
+    def stall(dog: Watchdog) -> dict[str, str]:
+        nonlocal looks
+        looks += 1
+        if looks == 3:
+            time.sleep(4 * PATIENCE_SECONDS)
+        return look(dog)
+
+    monkeypatch.setattr(Watchdog, "_beats", stall)
+    with Watchdog(layout, PATIENCE_SECONDS):
+        leave_behind(layout, "shard-000003")
+        while looks < 5:
+            time.sleep(0.01)
+        leave_behind(layout, "shard-000004")
+    assert ended == []
+
+
+def test_a_store_that_fails_for_a_while_does_not_end_the_watch(
+    layout: Layout, ended: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    look, failures = Path.iterdir, iter(range(2))
+
+    def fail(folder: Path) -> Iterator[Path]:
+        if folder == layout.alive and next(failures, None) is not None:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return look(folder)
+
+    with Watchdog(layout, PATIENCE_SECONDS):
+        leave_behind(layout, "shard-000003")
+        monkeypatch.setattr(Path, "iterdir", fail)
+        time.sleep(4 * PATIENCE_SECONDS)
+    assert ended == [EXIT_WORKERS_LOST]
 
 
 def test_of_a_runner_that_fails_by_itself_the_reason_is_told(

@@ -112,9 +112,31 @@ def test_a_recipe_that_would_grow_without_end_is_refused() -> None:
         lines.append(f"{name}: &{name} [{', '.join([f'*{below}'] * 9)}]")
     with pytest.raises(RecipeError, match="aliases are not taken: write it out"):
         parse_recipe("\n".join(lines), "yaml", "bomb.yaml")
-    with pytest.raises(RecipeError, match="it has 2000005 characters"):
+    with pytest.raises(RecipeError, match="it has more than 1048576 characters"):
         parse_recipe("name=" + " " * 2_000_000, "toml", "long.toml")
     with pytest.raises(RecipeError, match="is not"):
         parse_recipe("a = " + "[" * 100_000, "toml", "deep.toml")
     with pytest.raises(RecipeError, match="is not"):
         parse_recipe("a: " + "[" * 100_000, "yaml", "deep.yaml")
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["1" * 5000, "2001-99-99", '"\\UFFFFFFFF"', "!!bool x", "!!int x"],
+    ids=["long number", "no date", "no character", "no truth", "no number"],
+)
+def test_values_that_are_none_are_refused(value: str) -> None:
+    with pytest.raises(RecipeError, match="is not YAML"):
+        parse_recipe(f"seed: {value}", "yaml", "odd.yaml")
+
+
+def test_a_number_without_end_is_refused() -> None:
+    with pytest.raises(RecipeError, match="is not TOML"):
+        parse_recipe("seed = " + "1" * 5000, "toml", "odd.toml")
+
+
+def test_of_an_endless_file_only_the_beginning_is_read(tmp_path: Path) -> None:
+    file = tmp_path / "endless.toml"
+    with file.open("wb") as opened:
+        opened.truncate(2**40)
+    assert "it has more than 1048576 characters" in refusal(str(file))

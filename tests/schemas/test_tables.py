@@ -21,6 +21,7 @@ from schemas.tables import (
     arrow_schema,
     field_table,
     read_columns,
+    read_group,
     read_rows,
     read_table,
     write_table,
@@ -220,8 +221,34 @@ def test_groups_are_read_one_by_one(tmp_path: Path) -> None:
     for rows in shards:
         writer.write_group(rows)
     writer.close()
-    assert [read_table(file, PlannedSample, group) for group in (0, 1)] == shards
+    assert [read_group(file, PlannedSample, group) for group in (1, 0, 1)] == [shards[1], *shards]
     assert read_table(file, PlannedSample) == shards[0] + shards[1]
+
+
+def test_what_a_table_says_of_its_groups_is_read_once_for_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = str(tmp_path / "plan.parquet")
+    write_table(file, PlannedSample, [planned("a", n) for n in range(9)], group_rows=1)
+    opened: list[str] = []
+    whole = pq.ParquetFile
+
+    def counted(path: str, **options: Any) -> pq.ParquetFile:
+        if "metadata" not in options:
+            opened.append(path)
+        return whole(path, **options)
+
+    monkeypatch.setattr(pq, "ParquetFile", counted)
+    assert [read_group(file, PlannedSample, n)[0].clip for n in range(9)] == list(range(9))
+    assert opened == [file]
+
+
+def test_a_table_that_was_replaced_is_read_anew(tmp_path: Path) -> None:
+    file, new = str(tmp_path / "plan.parquet"), tmp_path / "new"
+    for shard in ("old", "new"):
+        write_table(str(new), PlannedSample, [planned(shard, 0)])
+        new.replace(file)
+        assert read_group(file, PlannedSample, 0)[0].shard == shard
 
 
 def test_a_long_table_is_split_into_groups_and_reads_the_same() -> None:

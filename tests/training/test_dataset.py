@@ -9,7 +9,8 @@ from torch.utils.data import DataLoader
 
 from schemas.manifest import MANIFEST_NAME, DatasetError
 from schemas.record import SchemaVersionError
-from schemas.sample import FrameType, SampleKind
+from schemas.sample import FrameType, SampleKind, SampleRow
+from schemas.tables import read_table, write_table
 from tests.training.conftest import CELL, SCALE, Clip, ruler_frames
 from training.batch import Batch
 from training.config import StreamSettings, UserError
@@ -207,6 +208,29 @@ def test_damage_is_an_error_not_another_sample(
     (dataset / "index" / "samples" / "train-000000.parquet").unlink()
     with pytest.raises(DatasetError, match=r"train-000000\.parquet is missing"):
         SampleStream(dataset, "train", SETTINGS)
+
+
+@pytest.mark.parametrize("name", ["../a/data/train-000000", "/etc/passwd", "a\nb", ""])
+def test_a_shard_that_would_lie_elsewhere_is_refused(
+    tiny_dataset: Callable[[list[Clip]], Path], name: str
+) -> None:
+    dataset = tiny_dataset([Clip("a", "train", SampleKind.CLIP, ruler_frames(4))])
+    manifest = json.loads((dataset / MANIFEST_NAME).read_text())
+    manifest["shards"][0]["shard"] = name
+    (dataset / MANIFEST_NAME).write_text(json.dumps(manifest))
+    with pytest.raises(DatasetError, match="may lead out of it"):
+        SampleStream(dataset, "train", SETTINGS)
+
+
+def test_rows_that_name_another_shard_lead_nowhere(
+    tiny_dataset: Callable[[list[Clip]], Path],
+) -> None:
+    dataset = tiny_dataset([Clip("a", "train", SampleKind.CLIP, ruler_frames(4))])
+    table = str(dataset / "index" / "samples" / "train-000000.parquet")
+    (row,) = read_table(table, SampleRow)
+    write_table(table, SampleRow, [row.model_copy(update={"shard": "../../elsewhere"})])
+    (batch,) = load(SampleStream(dataset, "train", SETTINGS))
+    assert batch.keys == ("a",)
 
 
 def test_another_schema_version_is_refused(tiny_dataset: Callable[[list[Clip]], Path]) -> None:
