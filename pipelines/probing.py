@@ -1,27 +1,31 @@
-"""Probing in batches, and committing the plan that follows from it."""
+"""Probing in batches, and the plan that follows from it."""
 
+import itertools
 import json
-from collections.abc import Sequence
+import os
+import shutil
+from collections.abc import Iterator, Sequence
 from functools import partial
+from operator import attrgetter
 from pathlib import Path
 
 from pipelines.corpus import Entry, SourceRule
 from pipelines.job import Job
-from pipelines.layout import publish, publish_bytes, staged
+from pipelines.layout import Layout, publish, publish_bytes, staged
 from pipelines.licences import LicencePolicy
-from pipelines.plan import make_plan
+from pipelines.plan import Plan, make_plan
 from pipelines.pool import Done, WorkerDied, WorkerPool
 from pipelines.probe import Probed, files_of, not_probed, probe
 from pipelines.progress import Heartbeat
-from pipelines.shards import Location
-from schemas.plan import PlannedSample
+from pipelines.shards import Location, nowhere
 from schemas.recipe import Recipe
 from schemas.record import Status
 from schemas.source import Source
-from schemas.tables import TABLE_ERRORS, TableWriter, read_table, write_table
+from schemas.tables import TABLE_ERRORS, read_table, write_table
 
 BATCH_ENTRIES = 64
 _BLOCK_BATCHES = 64
+_uri = attrgetter("uri")
 
 
 def write_batches(job: Job, entries: Sequence[Entry]) -> int:
@@ -33,19 +37,41 @@ def write_batches(job: Job, entries: Sequence[Entry]) -> int:
     Returns:
         The number of batches.
     """
+    if list(map(_uri, read_entries(job.layout, job.generation))) != list(map(_uri, entries)):
+        for file in (job.layout.probed(job.generation, 0), job.layout.entries(job.generation, 0)):
+            shutil.rmtree(file.parent, ignore_errors=True)  # other batches than these
     starts = range(0, len(entries), BATCH_ENTRIES)
     batches = [list(map(vars, entries[start : start + BATCH_ENTRIES])) for start in starts]
     for block, first in enumerate(range(0, len(batches), _BLOCK_BATCHES)):
         # JSON, since it keeps names that are no Unicode.
         data = json.dumps(batches[first : first + _BLOCK_BATCHES]).encode()
-        publish_bytes(data, job.layout.entries(block), job.layout)
+        publish_bytes(data, job.layout.entries(job.generation, block), job.layout)
     return len(batches)
 
 
 def _read_batch(job: Job, number: int) -> list[Entry]:
     block, index = divmod(number, _BLOCK_BATCHES)
-    rows = json.loads(job.layout.entries(block).read_bytes())[index]
-    return [Entry(**{**row, "paths": tuple(row["paths"])}) for row in rows]
+    return _read_block(job.layout, job.generation, block)[index]
+
+
+def _read_block(layout: Layout, generation: int, block: int) -> list[list[Entry]]:
+    batches = json.loads(layout.entries(generation, block).read_bytes())
+    return [[Entry(**{**row, "paths": tuple(row["paths"])}) for row in batch] for batch in batches]
+
+
+def read_entries(layout: Layout, generation: int) -> Iterator[Entry]:
+    """The inputs that were probed for a generation, as far as the logs are there."""
+    for block in itertools.count():
+        if not layout.entries(generation, block).is_file():
+            return
+        for batch in _read_block(layout, generation, block):
+            yield from batch
+
+
+def file_sizes(entry: Entry) -> list[int]:
+    """Bytes of each file of an entry; 0 of what is gone, none of what must not be opened."""
+    paths = () if entry.refused else entry.paths
+    return [os.path.getsize(path) if os.path.isfile(path) else 0 for path in paths]
 
 
 def probe_batch(job: Job, number: int, pool: WorkerPool) -> int:
@@ -55,7 +81,7 @@ def probe_batch(job: Job, number: int, pool: WorkerPool) -> int:
         The number of sources found.
     """
     entries = _read_batch(job, number)
-    target = job.layout.probed(number)
+    target = job.layout.probed(job.generation, number)
     heartbeat = Heartbeat(job.layout, f"probe-{number:06d}")
     if (done := _probed_before(target)) is not None:
         heartbeat.add(len(entries))
@@ -98,41 +124,49 @@ def _row(entry: Entry, outcome: Done[Probed | None] | WorkerDied) -> Probed:
 
 
 def write_locations(job: Job, entries: Sequence[Entry]) -> None:
-    """Write where the sources lie now, which may be elsewhere than when they were probed."""
+    """Write where the sources lie now, which may be elsewhere than when they were probed.
+
+    Sources of other generations than the inputs' are where they were, unless they are gone.
+    """
     files = [file for entry in entries if entry.is_folder for file in files_of(entry)]
-    paths = {entry.uri: list(entry.paths) for entry in [*files, *entries]}
-    locations = [
-        Location(source_id=source.source_id, paths=paths[uri])
-        for source in read_table(str(job.layout.sources), Source)
-        if source.status is Status.OK
-        for uri in source.uris[:1]
-    ]
+    given = {entry.uri: list(entry.paths) for entry in [*files, *entries]}
+    earlier = _earlier_paths(job.layout)
+    locations = []
+    for source in read_table(str(job.layout.sources), Source):
+        if source.status is Status.OK:
+            places = [given.get(source.uris[0], []), earlier.get(source.source_id, [])]
+            if source.generation != job.generation and all(map(os.path.isfile, places[1])):
+                places.reverse()
+            paths = places[0] or places[1] or nowhere(job.layout, source)
+            locations.append(Location(source_id=source.source_id, paths=paths))
     with staged(job.layout) as folder:
         write_table(str(folder / "locations"), Location, locations)
         publish(folder / "locations", job.layout.locations)
 
 
-def commit_plan(
-    job: Job, num_batches: int, rules: Sequence[SourceRule], policy: LicencePolicy
-) -> list[PlannedSample]:
-    """Plan from what probing stored, and write the plan.
+def _earlier_paths(layout: Layout) -> dict[str, list[str]]:
+    try:
+        rows = read_table(str(layout.locations), Location)
+    except TABLE_ERRORS:  # none yet, or damaged: it is only a log
+        return {}
+    return {row.source_id: row.paths for row in rows}
+
+
+def plan_sources(
+    job: Job,
+    num_batches: int,
+    rules: Sequence[SourceRule],
+    policy: LicencePolicy,
+    before: Plan,
+) -> Plan:
+    """Plan the next generation from what probing stored.
 
     Raises:
-        UserError: if no dataset can be made of it.
+        UserError: if no dataset can be made of it, or there is nothing to add.
     """
     found = [
         item
         for number in range(num_batches)
-        for item in read_table(str(job.layout.probed(number)), Probed)
+        for item in read_table(str(job.layout.probed(job.generation, number)), Probed)
     ]
-    plan = make_plan(found, rules, job.recipe, job.seed, policy)
-    layout = job.layout
-    with staged(layout) as folder:
-        write_table(str(folder / "sources"), Source, plan.sources)
-        publish(folder / "sources", layout.sources)
-        writer = TableWriter(str(folder / "plan"), PlannedSample)
-        for rows in plan.shards:
-            writer.write_group(rows)
-        writer.close()
-        publish(folder / "plan", layout.plan)
-    return plan.samples
+    return make_plan(found, rules, job.recipe, job.seed, policy, before)

@@ -115,7 +115,7 @@ def lose_all_that_was_made(layout: Layout) -> None:
 def lose_the_plan(layout: Layout) -> None:
     lose_all_that_was_made(layout)
     layout.plan.unlink()
-    cut(layout.probed(0))
+    cut(layout.probed(0, 0))
 
 
 SHARD = "train-000000"

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from pipelines.corpus import Entry, SourceRule, akin
+from pipelines.corpus import SourceRule, akin
 from pipelines.errors import UserError
 from pipelines.plan import Plan, make_plan
 from pipelines.probe import Probed
@@ -44,7 +44,6 @@ def probed(
     **facts: Any,
 ) -> Probed:
     source_id = identity(content or uri)
-    entry = Entry(uri=uri, paths=(path or f"/data/{uri}",), is_folder=False)
     plain = Source(
         source_id=source_id,
         kind=kind,
@@ -60,7 +59,7 @@ def probed(
     )
     return Probed(
         source=plain.model_copy(update=facts),
-        akin=akin(entry),
+        akin=akin(uri),
         spans=[Span(source_id=source_id, start=start, count=count) for start, count in spans],
     )
 
@@ -73,7 +72,9 @@ def video(uri: str, spans: Sequence[tuple[int, int]] = ((0, 8),), **facts: Any) 
     return probed(uri, SourceKind.VIDEO, spans, **facts)
 
 
-def broken(uri: str, reason: str, status: Status = Status.FAILED, source_id: str = "") -> Probed:
+def broken(
+    uri: str, reason: str, status: Status = Status.FAILED_PERMANENT, source_id: str = ""
+) -> Probed:
     facts = {"source_id": source_id, "status": status, "stage": "probe", "reason": reason}
     return image(uri, (), **facts)
 
