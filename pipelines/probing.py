@@ -1,10 +1,11 @@
 """Probing in batches, and the plan that follows from it."""
 
+import functools
 import itertools
 import json
 import os
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from operator import attrgetter
 from pathlib import Path
@@ -126,22 +127,34 @@ def _row(entry: Entry, outcome: Done[Probed | None] | WorkerDied) -> Probed:
 def write_locations(job: Job, entries: Sequence[Entry]) -> None:
     """Write where the sources lie now, which may be elsewhere than when they were probed.
 
-    Sources of other generations than the inputs' are where they were, unless they are gone.
+    Sources of other generations than the inputs' lie where they lay, unless they are gone.
     """
-    files = [file for entry in entries if entry.is_folder for file in files_of(entry)]
-    given = {entry.uri: list(entry.paths) for entry in [*files, *entries]}
-    earlier = _earlier_paths(job.layout)
+    layout, given = job.layout, _paths(entries)
+    earlier = _earlier_paths(layout)
+    when_probed = functools.cache(lambda number: _paths(read_entries(layout, number)))
     locations = []
-    for source in read_table(str(job.layout.sources), Source):
-        if source.status is Status.OK:
-            places = [given.get(source.uris[0], []), earlier.get(source.source_id, [])]
-            if source.generation != job.generation and all(map(os.path.isfile, places[1])):
-                places.reverse()
-            paths = places[0] or places[1] or nowhere(job.layout, source)
-            locations.append(Location(source_id=source.source_id, paths=paths))
-    with staged(job.layout) as folder:
+    for source in read_table(str(layout.sources), Source):
+        if source.status is not Status.OK:
+            continue
+        uri = source.uris[0]
+        paths = given.get(uri)
+        if source.generation != job.generation:
+            lay = earlier.get(source.source_id) or when_probed(source.generation).get(uri, [])
+            paths = lay if paths is None or (lay and all(map(os.path.isfile, lay))) else paths
+        paths = paths or nowhere(layout, source)
+        locations.append(Location(source_id=source.source_id, paths=paths))
+    with staged(layout) as folder:
         write_table(str(folder / "locations"), Location, locations)
-        publish(folder / "locations", job.layout.locations)
+        publish(folder / "locations", layout.locations)
+
+
+def _paths(entries: Iterable[Entry]) -> dict[str, list[str]]:
+    """Where the source of each uri lies; of a folder, its files by themselves, too."""
+    paths = {}
+    for entry in entries:
+        for one in (*(files_of(entry) if entry.is_folder else ()), entry):
+            paths[one.uri] = list(one.paths)
+    return paths
 
 
 def _earlier_paths(layout: Layout) -> dict[str, list[str]]:
