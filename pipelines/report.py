@@ -40,7 +40,7 @@ def describe_plan(job: Job, plan: Plan, policy: LicencePolicy) -> str:
         f"  licences  {', '.join(f'{name} {count}' for name, count in sorted(licences.items()))}",
         *(f"  allowed   {pattern}" for pattern in allowed),
         f"  size      about {size / _BYTES_PER_MIB:.0f} MiB (estimate)",
-        f"  time      about {_duration(seconds)} with {workers} (estimate)",
+        f"  time      about {duration(seconds)} with {workers} (estimate)",
         f"  output    {job.output}",
     ]
     return "\n".join(lines) + "\n"
@@ -59,7 +59,8 @@ def _by_kind(kinds: Counter[SampleKind]) -> list[str]:
     return [counted(kinds[kind], name) for kind, name in KIND_NAMES.items() if kinds[kind]]
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
+    """So many seconds, as people say it."""
     if seconds < 120:
         return counted(round(seconds), "second")
     return f"{seconds / 60:.0f} minutes" if seconds < 7200 else f"{seconds / 3600:.1f} hours"
