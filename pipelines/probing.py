@@ -1,5 +1,6 @@
 """Probing in batches, and the plan that follows from it."""
 
+import contextlib
 import functools
 import itertools
 import json
@@ -61,12 +62,11 @@ def _read_block(layout: Layout, generation: int, block: int) -> list[list[Entry]
 
 
 def read_entries(layout: Layout, generation: int) -> Iterator[Entry]:
-    """The inputs that were probed for a generation, as far as the logs are there."""
-    for block in itertools.count():
-        if not layout.entries(generation, block).is_file():
-            return
-        for batch in _read_block(layout, generation, block):
-            yield from batch
+    """The inputs that were probed for a generation, as far as the logs are there, and whole."""
+    with contextlib.suppress(FileNotFoundError, ValueError):
+        for block in itertools.count():
+            for batch in _read_block(layout, generation, block):
+                yield from batch
 
 
 def file_sizes(entry: Entry) -> list[int]:

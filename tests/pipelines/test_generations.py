@@ -364,6 +364,18 @@ def test_both_generations_are_verified(both: Path, grade: str) -> None:
     assert verify([str(both), f"--grade={grade}", "--workers=1"]) == 0
 
 
+def test_a_generation_that_is_not_the_plans_is_found(
+    both: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    layout, manifest = Layout(both), read_manifest(both)
+    *others, last = manifest.shards
+    moved = last.model_copy(update={"generation": 0})
+    layout.marker(last.shard).write_text(moved.model_dump_json())
+    layout.manifest.write_bytes(manifest.model_copy(update={"shards": [*others, moved]}).data)
+    assert verify([str(both), "--grade=structural", "--workers=1"]) == 1
+    assert "not all samples are planned for generation 0" in capsys.readouterr().out
+
+
 def test_both_generations_are_published_and_made_again(
     place: Path, here: Place, tmp_path: Path
 ) -> None:
