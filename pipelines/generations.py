@@ -6,6 +6,7 @@ begins settles what a killed one left between these steps.
 """
 
 from collections.abc import Sequence
+from pathlib import Path
 
 from pipelines.corpus import Entry
 from pipelines.errors import UserError
@@ -31,15 +32,16 @@ def num_generations(layout: Layout) -> int:
     try:
         table = read_columns(str(layout.plan), PlannedSample, ["generation"])
     except TABLE_ERRORS as error:
-        raise UserError(
-            f"{layout.plan} is damaged ({error}): delete it, and the same command plans the same "
-            "again; then give those that added sources once more, in their order"
-        ) from error
+        raise _damaged(layout, layout.plan, error) from error
     return max(table.column("generation").to_pylist()) + 1
 
 
 def read_plan(layout: Layout) -> Plan:
-    """What is committed, once all of it lies in its place."""
+    """What is committed, once all of it lies in its place.
+
+    Raises:
+        UserError: if a table is damaged.
+    """
     committed = num_generations(layout)
     if layout.next_sources.is_file():
         waiting = read_columns(str(layout.next_sources), Source, ["generation"])
@@ -49,8 +51,17 @@ def read_plan(layout: Layout) -> Plan:
             layout.next_sources.unlink()
     if not committed:
         return NOTHING
-    return Plan(
-        read_table(str(layout.sources), Source), read_table(str(layout.plan), PlannedSample)
+    samples = read_table(str(layout.plan), PlannedSample)
+    try:
+        return Plan(read_table(str(layout.sources), Source), samples)
+    except TABLE_ERRORS as error:
+        raise _damaged(layout, layout.sources, error) from error
+
+
+def _damaged(layout: Layout, table: Path, error: Exception) -> UserError:
+    return UserError(
+        f"{table} is damaged ({error}): delete {layout.plan}, and the same command plans the same "
+        "again; then give those that added sources once more, in their order"
     )
 
 

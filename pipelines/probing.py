@@ -40,8 +40,7 @@ def write_batches(job: Job, entries: Sequence[Entry]) -> int:
         The number of batches.
     """
     if list(map(_uri, read_entries(job.layout, job.generation))) != list(map(_uri, entries)):
-        for file in (job.layout.probed(job.generation, 0), job.layout.entries(job.generation, 0)):
-            shutil.rmtree(file.parent, ignore_errors=True)  # other batches than these
+        forget_probed(job.layout, job.generation)  # other batches than these
     starts = range(0, len(entries), BATCH_ENTRIES)
     batches = [list(map(vars, entries[start : start + BATCH_ENTRIES])) for start in starts]
     for block, first in enumerate(range(0, len(batches), _BLOCK_BATCHES)):
@@ -49,6 +48,12 @@ def write_batches(job: Job, entries: Sequence[Entry]) -> int:
         data = json.dumps(batches[first : first + _BLOCK_BATCHES]).encode()
         publish_bytes(data, job.layout.entries(job.generation, block), job.layout)
     return len(batches)
+
+
+def forget_probed(layout: Layout, generation: int) -> None:
+    """Remove what was probed for a generation."""
+    for file in (layout.probed(generation, 0), layout.entries(generation, 0)):
+        shutil.rmtree(file.parent, ignore_errors=True)
 
 
 def _read_batch(job: Job, number: int) -> list[Entry]:

@@ -72,16 +72,16 @@ def describe_result(job: Job, seconds: float) -> str:
     num_samples = sum(manifest.splits.values())
     size = sum(shard.files[0].size for shard in manifest.shards)
     num_to_retry = num_retryable(job.layout, manifest.shards)
-    retry = f"{counted(num_to_retry, 'sample')}: {_RETRY_CURE}" if num_to_retry else "nothing"
     failures = [f"{count} {reason}" for reason, count in manifest.failures.items()]
     lines = [
         f"Done: {counted(num_samples, 'sample')} in {counted(len(manifest.shards), 'shard')}, "
         f"{size / _BYTES_PER_MIB:.1f} MiB, {seconds:.1f} s ({num_samples / seconds:.2f} samples/s)",
         f"  splits    {', '.join(f'{name} {count}' for name, count in manifest.splits.items())}",
         f"  left out  {', '.join(failures) or 'nothing'}",
-        f"  retry     {retry}",
         f"  dataset   {job.output}",
         f"  look      python -m pipelines.contact_sheet {job.output} --output contact-sheet.png",
         f"  train     python -m training.train {job.output}",
     ]
+    if num_to_retry:
+        lines.insert(3, f"  retry     {counted(num_to_retry, 'sample')}: {_RETRY_CURE}")
     return "\n".join(lines) + "\n"

@@ -13,7 +13,7 @@ from pipelines.generations import num_generations
 from pipelines.job import Job
 from pipelines.layout import Layout, publish_bytes
 from pipelines.licences import ANY_LICENCE, LicencePolicy
-from pipelines.probing import file_sizes
+from pipelines.probing import file_sizes, forget_probed
 from schemas.manifest import Environment, sha256_json
 from schemas.record import SCHEMA_VERSION, Record, SchemaVersionError, check_schema_version
 from schemas.wording import counted
@@ -162,8 +162,7 @@ def _go_on(layout: Layout, found: RunIdentity, wanted: RunIdentity, *, adds: boo
     added = [] if is_known else [given.model_copy(update={"generation": num_committed})]
     for one in found.generations:
         if one not in [*committed, *added]:
-            for file in (layout.probed(one.generation, 0), layout.entries(one.generation, 0)):
-                shutil.rmtree(file.parent, ignore_errors=True)
+            forget_probed(layout, one.generation)
     return wanted.model_copy(update={"generations": [*committed, *added]})
 
 

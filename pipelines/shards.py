@@ -10,7 +10,7 @@ import json
 import os
 import platform
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -21,7 +21,7 @@ from pipelines.job import Job, check_libraries
 from pipelines.layout import Layout, publish, publish_bytes, staged
 from pipelines.make import MakeTask, make
 from pipelines.pool import Done, WorkerDied, WorkerPool
-from pipelines.progress import Heartbeat
+from pipelines.progress import Heartbeat, watched
 from pipelines.rows import rows_of, source_ids
 from schemas.manifest import SHARD_TABLES, DataFile, Shard
 from schemas.plan import PlannedSample
@@ -110,7 +110,7 @@ def num_retryable(layout: Layout, shards: Iterable[Shard]) -> int:
     return sum(column.to_pylist().count(Status.FAILED_RETRYABLE) for column in columns)
 
 
-def reopen_retryable(layout: Layout, names: Iterable[str]) -> int:
+def reopen_retryable(layout: Layout, names: Collection[str]) -> int:
     """Take the markers of finished shards that hold a failure which may go otherwise now.
 
     So they are made again, by this run or, if it is killed, by the next one; once in a run,
@@ -124,7 +124,7 @@ def reopen_retryable(layout: Layout, names: Iterable[str]) -> int:
         The number of shards.
     """
     num_reopened = 0
-    for name in names:
+    for name in watched(names, len(names), "looking for failures", "shard"):
         marker = _read_marker(layout, name)
         try:
             is_retryable = marker is not None and num_retryable(layout, [marker]) > 0

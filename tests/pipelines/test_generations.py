@@ -344,12 +344,13 @@ def test_an_addition_that_was_committed_is_whole_whatever_goes_on(
     assert not remains(first)
 
 
+@pytest.mark.parametrize("table", ["plan", "sources"])
 def test_a_plan_that_was_damaged_is_made_again_generation_by_generation(
-    place: Path, here: Place, both: Path, capsys: pytest.CaptureFixture[str]
+    place: Path, here: Place, both: Path, capsys: pytest.CaptureFixture[str], table: str
 ) -> None:
-    cut(Layout(both).plan)
+    cut(Layout(both).root / "index" / f"{table}.parquet")
     assert here.run(both, [here.old]) == 2
-    assert "delete it, and the same command plans the same again; then" in capsys.readouterr().err
+    assert f"delete {Layout(both).plan}, and the same command plans" in capsys.readouterr().err
     Layout(both).plan.unlink()
     assert here.run(both, [here.old]) == 0
     assert here.run(both, [here.new], ADD) == 0
