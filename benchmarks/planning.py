@@ -17,11 +17,13 @@ from pathlib import Path
 from typing import NamedTuple
 
 from pipelines.corpus import Entry
+from pipelines.generations import commit_plan
 from pipelines.job import Job
 from pipelines.layout import publish, staged
 from pipelines.licences import LicencePolicy
+from pipelines.plan import NOTHING
 from pipelines.probe import Probed
-from pipelines.probing import BATCH_ENTRIES, commit_plan, write_batches
+from pipelines.probing import BATCH_ENTRIES, plan_sources, write_batches
 from schemas.manifest import Environment
 from schemas.plan import Span
 from schemas.recipe_files import load_recipe
@@ -79,7 +81,7 @@ def _plan(folder: Path, num_sources: int, recipe: str) -> None:
     job, started = _job(folder, recipe), time.perf_counter()
     if num_sources:  # none tells what the interpreter and the libraries take
         num_batches = write_batches(job, [_entry(number) for number in range(num_sources)])
-        commit_plan(job, num_batches, [], LicencePolicy())
+        commit_plan(job.layout, plan_sources(job, num_batches, [], LicencePolicy(), NOTHING))
     peak_mib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / _KIB_PER_MIB
     print(peak_mib, time.perf_counter() - started)
 
@@ -104,7 +106,7 @@ def _write_probed(job: Job, num_sources: int) -> None:
         last = min(first + BATCH_ENTRIES, num_sources)
         with staged(job.layout) as folder:
             write_table(str(folder / "probed"), Probed, map(_probed, range(first, last)))
-            publish(folder / "probed", job.layout.probed(batch))
+            publish(folder / "probed", job.layout.probed(0, batch))
 
 
 def _probed(number: int) -> Probed:

@@ -12,7 +12,7 @@ from pipelines.layout import Layout
 from pipelines.pool import available_cores
 from schemas.manifest import DatasetError
 from schemas.recipe import RecipeError
-from schemas.record import SchemaVersionError
+from schemas.record import SchemaVersionError, Status
 from schemas.shard import ShardError
 
 EXIT_OK, EXIT_FINDINGS, EXIT_USER_ERROR, EXIT_INTERRUPTED = 0, 1, 2, 130
@@ -94,6 +94,20 @@ def check_has_pixels(root: Path) -> None:
             f"{root} is published without its pixels; make the dataset first: "
             f"python -m pipelines.materialize {root} --input SOURCES --output DATASET"
         )
+
+
+def add_retry(parser: argparse.ArgumentParser) -> None:
+    """Add --retry."""
+    parser.add_argument(
+        "--retry",
+        choices=[Status.FAILED_RETRYABLE.value],
+        help="make the shards again that lack samples for a reason which may have passed, such as "
+        "a source that was not at hand; all others stay as they are",
+    )
+
+
+RETRY = f"--retry {Status.FAILED_RETRYABLE}"
+"""What to tell whoever lacks such samples."""
 
 
 def add_json(parser: argparse.ArgumentParser) -> None:

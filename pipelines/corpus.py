@@ -231,16 +231,16 @@ def _in_numeric_order(files: list[Path]) -> list[Path] | None:
     return [numbered[number] for number in sorted(numbered)]
 
 
-def akin(entry: Entry) -> str:
-    """What the place says of an entry: those with equal labels belong together.
+def akin(uri: str) -> str:
+    """What the place says of a source: those with equal labels belong together.
 
     These are the clips of one video of Vimeo-90K (`sequences/00001/0001`, `.../0002`), the two
     sides of a stereo pair (`x_left.png`, `x_right.png`, also `_l`, `_r`), and one thing in two
     formats (`flower.mp4`, `flower.webm`). Anything else has a label of its own.
     """
-    if vimeo := _VIMEO.search(entry.uri):
-        return entry.uri[: vimeo.end(1)]
-    return _STEREO.sub("", _SUFFIX.sub("", entry.uri))
+    if vimeo := _VIMEO.search(uri):
+        return uri[: vimeo.end(1)]
+    return _STEREO.sub("", _SUFFIX.sub("", uri))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -28,7 +28,7 @@ def finish_dataset(job: Job, shards: Sequence[Shard]) -> int:
     Returns:
         The number of samples in the dataset.
     """
-    shards = sorted(shards, key=lambda shard: shard.shard)
+    shards = sorted(shards, key=lambda shard: (shard.generation, shard.shard))
     layout = job.layout
     with staged(layout) as folder:
         write_table(str(folder / "shards"), Shard, shards)
@@ -47,7 +47,7 @@ def describe_dataset(job: Job, shards: Sequence[Shard]) -> Manifest:
 
     Args:
         job: the run.
-        shards: sorted by name.
+        shards: in the order of the plan.
     """
     return _describe(job, shards, read_facts(shards, job.layout))[0]
 
@@ -62,7 +62,9 @@ def _describe(job: Job, shards: Sequence[Shard], facts: Facts) -> tuple[Manifest
     splits: Counter[str] = Counter()
     for shard in shards:
         splits[shard.split] += shard.num_samples
-    failures = facts.sources_left_out + facts.samples_left_out
+    failures: Counter[str] = Counter()
+    for (_, reason), number in (facts.sources_left_out + facts.samples_left_out).items():
+        failures[reason] += number
     manifest = Manifest(
         name=job.recipe.name,
         recipe_sha256=job.recipe.sha256,

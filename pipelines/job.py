@@ -45,6 +45,8 @@ class Job(Record):
     """worker processes per machine"""
     environment: Environment
     """what the run was planned with"""
+    generation: int = 0
+    """the one that the run's inputs are of"""
     code_sha256: str = Field(default_factory=code_sha256)
     """of the code that submits the run"""
 

@@ -32,6 +32,11 @@ class Layout(NamedTuple):
         return self.root / "index" / "sources.parquet"
 
     @property
+    def next_sources(self) -> Path:
+        """The table of sources that goes with the plan that is about to be committed."""
+        return self.logs / "sources.parquet"
+
+    @property
     def shards(self) -> Path:
         """The table of shards."""
         return self.root / "index" / "shards.parquet"
@@ -68,13 +73,13 @@ class Layout(NamedTuple):
         """Where the sources lie on this machine."""
         return self.logs / "locations.parquet"
 
-    def probed(self, batch: int) -> Path:
-        """What probing found out about one batch of inputs."""
-        return self.logs / "probed" / f"{batch:06d}.parquet"
+    def probed(self, generation: int, batch: int) -> Path:
+        """What probing found out about one batch of a generation's inputs."""
+        return self.logs / "probed" / f"{generation:03d}" / f"{batch:06d}.parquet"
 
-    def entries(self, block: int) -> Path:
-        """Where one block of inputs lies on this machine."""
-        return self.logs / "entries" / f"{block:06d}.json"
+    def entries(self, generation: int, block: int) -> Path:
+        """Where one block of a generation's inputs lies on this machine."""
+        return self.logs / "entries" / f"{generation:03d}" / f"{block:06d}.json"
 
     def environment(self, name: str) -> Path:
         """What a host of the run was."""

@@ -4,7 +4,7 @@ A sample has one licence: packs are of sources that share it, everything else is
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from fnmatch import fnmatchcase
 
 from pipelines.errors import UserError
@@ -77,11 +77,16 @@ def _matches(pattern: str, licence: str) -> bool:
     return bool(licence) and (licence == pattern or fnmatchcase(licence, pattern))
 
 
-def licence_slugs(licences: Iterable[str]) -> dict[str, str]:
-    """A part of a file name, [a-z0-9-], for each licence; different ones for different licences."""
-    plain = {licence: _slug(licence) for licence in set(licences)}
-    taken = list(plain.values())
-    return {
+def licence_slugs(licences: Iterable[str], named: Mapping[str, str]) -> dict[str, str]:
+    """A part of a file name, [a-z0-9-], for each licence; different ones for different licences.
+
+    Args:
+        licences: the licences.
+        named: what some are called already.
+    """
+    plain = {licence: _slug(licence) for licence in set(licences) - named.keys()}
+    taken = [*plain.values(), *named.values()]
+    return dict(named) | {
         licence: slug if taken.count(slug) == 1 else f"{slug}-{sha256_json(licence)[:6]}"
         for licence, slug in plain.items()
     }

@@ -7,6 +7,7 @@ import numpy as np
 
 from pipelines import cpu_limit
 from pipelines.errors import MediaError
+from pipelines.failures import failed
 from pipelines.media import read_clip, read_photo
 from schemas.draw import SceneDraw, StreamDraw
 from schemas.plan import PlannedSample
@@ -45,7 +46,7 @@ def make(task: MakeTask) -> list[MadeSample | Outcome]:
     try:
         pictures = read_pictures(task)
     except MediaError as error:
-        return [left_out(Status.FAILED, "read", error.reason, error.detail)] * len(task.rows)
+        return [failed("read", error.reason, error.detail)] * len(task.rows)
     outcomes = []
     for row in task.rows:
         cpu_limit.renew()
@@ -77,7 +78,7 @@ def _make_one(task: MakeTask, row: PlannedSample, pictures: Pictures) -> MadeSam
     std = max(luma_std(plain[t]) for t in (0, len(plain) // 2, len(plain) - 1))
     if row.kind is not SampleKind.PSEUDO_VIDEO and std < recipe.hr.min_std:
         detail = f"luma std {std:.2f} is below min_std {recipe.hr.min_std:g}"
-        return left_out(Status.FILTERED, "read", "flat", detail)
+        return Outcome(status=Status.FILTERED, stage="read", reason="flat", detail=detail)
     streams = [draw_stream(recipe, seed, row, scene, k) for k in range(len(recipe.streams))]
     return make_drawn(task, row, scene, streams, hr, degraded)
 
@@ -104,14 +105,9 @@ def make_drawn(
     try:
         return make_sample(task.recipe, task.seed, row, scene, streams, hr, fps, hr_input=degraded)
     except CodecError as error:
-        return left_out(Status.FAILED, "encode", error.reason, error.detail)
+        return failed("encode", error.reason, error.detail)
 
 
 def sizes_of(pictures: Pictures) -> dict[str, tuple[int, int]]:
     """Source -> (height, width) of its pictures."""
     return {source_id: (p.shape[0], p.shape[1]) for (source_id, _), p in pictures.items()}
-
-
-def left_out(status: Status, stage: str, reason: str, detail: str) -> Outcome:
-    """Why a sample could not be made."""
-    return Outcome(status=status, stage=stage, reason=reason, detail=detail)

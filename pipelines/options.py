@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from apache_beam.options.pipeline_options import PipelineOptions
 
-from pipelines.command import add_workers, check_workers
+from pipelines.command import add_retry, add_workers, check_workers
 from pipelines.engines import LOCAL_RUNNERS, choose_engine
 from pipelines.errors import UserError
 from pipelines.licences import LicencePolicy
@@ -33,7 +33,11 @@ class Options(NamedTuple):
     licences: LicencePolicy
     num_workers: int
     follow_links: bool
+    add_sources: bool
+    """inputs that the dataset does not hold become its next generation"""
     plan_only: bool
+    retries: bool
+    """make shards again that lack samples which may be made now"""
     beam: PipelineOptions
 
 
@@ -85,6 +89,13 @@ def _parser() -> argparse.ArgumentParser:
         action="store_true",
         help="take files outside of an input that links in it lead to: only for inputs you trust",
     )
+    parser.add_argument(
+        "--add-sources",
+        action="store_true",
+        help="add what is new in the inputs to the dataset in --output: a generation of shards of "
+        "its own; shards, splits and groups that are there stay as they are",
+    )
+    add_retry(parser)
     parser.add_argument("--plan-only", action="store_true", help="say what would be made, and stop")
     return parser
 
@@ -109,7 +120,9 @@ def parse_options(arguments: Sequence[str] | None = None) -> Options:
         licences=_licences(ours.licences, ours.separate_licences),
         num_workers=check_workers(ours.workers),
         follow_links=ours.follow_links,
+        add_sources=ours.add_sources,
         plan_only=ours.plan_only,
+        retries=bool(ours.retry),
         beam=beam,
     )
 

@@ -1,16 +1,17 @@
 """Planning: from probed sources to samples in shards. A pure function of small rows.
 
 Order, packs and shards follow from hashes of content, so that they depend neither on the order
-in which sources were found nor on who probed them.
+in which sources were found nor on who probed them. Sources that are added later make a generation
+of their own, behind what was planned before, of which nothing changes.
 """
 
 import hashlib
 import itertools
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from pipelines.corpus import SourceRule
+from pipelines.corpus import SourceRule, akin
 from pipelines.errors import UserError
 from pipelines.licences import ANY_LICENCE, LicencePolicy, licence_slugs
 from pipelines.probe import Probed
@@ -32,14 +33,22 @@ class Plan(NamedTuple):
     """What will be made."""
 
     sources: list[Source]
-    """every source, those left out included, by id"""
+    """every source, those left out included, by generation and id"""
     samples: list[PlannedSample]
-    """by shard, then in the order of the shard"""
+    """by generation and shard, then in the order of the shard"""
 
     @property
     def shards(self) -> list[list[PlannedSample]]:
         """The samples of each shard."""
         return [list(rows) for _, rows in itertools.groupby(self.samples, lambda row: row.shard)]
+
+    @property
+    def num_generations(self) -> int:
+        """How many times sources were given."""
+        return self.samples[-1].generation + 1 if self.samples else 0
+
+
+NOTHING = Plan([], [])
 
 
 def make_plan(
@@ -48,35 +57,45 @@ def make_plan(
     recipe: Recipe,
     seed: int,
     policy: LicencePolicy = ANY_LICENCE,
+    before: Plan = NOTHING,
 ) -> Plan:
-    """Plan a dataset.
+    """Plan a dataset, or its next generation.
 
     Args:
         probed: every source found, in any order; equal content may come several times.
-        rules: the user's source list.
+        rules: the user's source list; it is about sources that are new.
         recipe: the recipe.
         seed: the dataset's seed.
         policy: which licences it may hold; groups and splits do not depend on it.
+        before: what was planned already. Its samples come first and stay as they are; so do its
+            sources, but for those that could not be read then and were probed again.
 
     Raises:
-        UserError: if nothing can be made, or a split that the recipe wants stays empty.
+        UserError: if nothing can be made, a split that the recipe wants stays empty, or what is
+            new would join sources of both splits.
     """
     merged = _merge_equal_content(probed)
-    _check_rules(merged, rules)
-    groups = _groups(probed, rules)
-    splits = _splits(merged, groups, rules, recipe)
-    assigned = [_assign(item, groups, splits, rules) for item in merged]
-    policy.check(item.source for item in assigned)
+    kept = _kept(before.sources, merged)
+    known = {_identity(source) for source in kept}
+    fresh = [item for item in merged if _identity(item.source) not in known]
+    _check_rules([*kept, *(item.source for item in merged)], rules)
+    groups = _groups(probed, rules, kept)
+    splits = _splits(fresh, groups, rules, recipe, kept)
+    assigned = [_assign(item, groups, splits, rules, before.num_generations) for item in fresh]
+    policy.check([*kept, *(item.source for item in assigned)])
     found = [item.model_copy(update={"source": policy.apply(item.source)}) for item in assigned]
     usable = [item for item in found if item.source.status is Status.OK]
     is_camera = recipe.pseudo_video.packing == "camera"
     of_images = _camera_clips(usable, recipe) if is_camera else _packs(usable, recipe, seed)
     clips = [*_clips(usable, recipe), *of_images]
     samples = [sample for clip in clips for sample in _variants(clip, recipe)]
-    _check_splits(found, samples, rules, recipe)
+    sources = [item.source for item in found]
+    if not samples:
+        raise _nothing_to_make(sources, recipe, is_first=not before.samples)
+    _check_splits([*kept, *sources], [*before.samples, *samples], rules, recipe)
     return Plan(
-        sources=[item.source for item in found],
-        samples=list(_into_shards(samples, recipe, seed, policy)),
+        sources=[*kept, *sources],
+        samples=[*before.samples, *_into_shards(samples, recipe, seed, policy, before)],
     )
 
 
@@ -84,7 +103,7 @@ def _merge_equal_content(probed: Sequence[Probed]) -> list[Probed]:
     """One item per content, with all its places; unreadable files stay apart."""
     by_content: dict[str, list[Probed]] = defaultdict(list)
     for item in sorted(probed, key=lambda item: item.source.uris):
-        by_content[item.source.source_id or item.source.uris[0]].append(item)
+        by_content[_identity(item.source)].append(item)
     merged = []
     for _, items in sorted(by_content.items()):
         uris = sorted({uri for item in items for uri in item.source.uris})
@@ -93,22 +112,49 @@ def _merge_equal_content(probed: Sequence[Probed]) -> list[Probed]:
     return merged
 
 
-def _groups(probed: Sequence[Probed], rules: Sequence[SourceRule]) -> dict[str, str]:
+def _identity(source: Source) -> str:
+    """Its content; its place, where that could not be read."""
+    return source.source_id or source.uris[0]
+
+
+def _kept(before: Sequence[Source], merged: Sequence[Probed]) -> list[Source]:
+    """Earlier sources, without those that failed then and are here again."""
+    here = {name for item in merged for name in (item.source.source_id, *item.source.uris)}
+    return [
+        source
+        for source in before
+        if source.status is not Status.FAILED_RETRYABLE
+        or here.isdisjoint({_identity(source), *source.uris})
+    ]
+
+
+def _groups(
+    probed: Sequence[Probed], rules: Sequence[SourceRule], kept: Sequence[Source]
+) -> dict[str, str]:
     """Source id -> group. Whatever shares a label, a user's or that of a place, is one group.
 
-    A group is called after the user's label, if there is one, and else after its first source,
-    so that it does not change its split when files are renamed.
+    A group is called as earlier sources in it call theirs; else after the user's label, if there is
+    one; else after its first source, so that it does not change its split when files are renamed.
     """
     labels: dict[str, set[str]] = defaultdict(set)
+    for source in kept:
+        if source.status is Status.OK or source.stage == "plan":  # of another licence
+            labels[source.source_id] |= {f"user:{group}" for group in source.group_labels}
+            labels[source.source_id] |= {f"place:{akin(uri)}" for uri in source.uris}
+    known = set(labels)
     for item in probed:
         source = item.source
         if source.status is Status.OK:
-            told = {f"user:{group}" for group in _told(rules, source, "group")}
-            labels[source.source_id] |= told | {f"place:{item.akin}"}
+            labels[source.source_id].add(f"place:{item.akin}")
+            if source.source_id not in known:
+                told = _told(rules, source, "group")
+                labels[source.source_id] |= {f"user:{group}" for group in told}
+    settled = {source.source_id: source.group for source in kept if source.group}
     groups = {}
     for members, names in _connected(labels):
+        earlier = sorted({settled[member] for member in members & settled.keys()})
         given = sorted(name.removeprefix("user:") for name in names if name.startswith("user:"))
-        groups.update(dict.fromkeys(members, given[0] if given else min(members)))
+        groups.update(dict.fromkeys(members, [*earlier, *given, min(members)][0]))
     return groups
 
 
@@ -144,23 +190,31 @@ def _told(rules: Sequence[SourceRule], source: Source, name: str) -> dict[str, s
 
 
 def _splits(
-    merged: Sequence[Probed],
+    fresh: Sequence[Probed],
     groups: dict[str, str],
     rules: Sequence[SourceRule],
     recipe: Recipe,
+    kept: Sequence[Source],
 ) -> dict[str, str]:
-    """Group -> split: as the user's list says, else by a threshold on the group's hash."""
+    """Group -> split: that of earlier sources in it; else as the user's list says; else by a
+    threshold on the group's hash."""
     named: dict[str, dict[str, str]] = {group: {} for group in groups.values()}
-    for item in merged:
-        source = item.source
+    for source in kept:
+        if source.split:
+            named[groups[source.source_id]].setdefault(source.split, source.uris[0])
+    for source in (item.source for item in fresh):
         if source.source_id in groups:
-            named[groups[source.source_id]] |= _told(rules, source, "split")
-    for examples in named.values():
+            for split, uri in _told(rules, source, "split").items():
+                named[groups[source.source_id]].setdefault(split, uri)
+    for group, examples in named.items():
         if len(examples) > 1:
             told = " and ".join(f"{uri} into {split}" for split, uri in sorted(examples.items()))
+            who = "what was made before and the source list put" if kept else "the source list puts"
+            added = [i.source.uris[0] for i in fresh if groups.get(i.source.source_id) == group]
+            cure = f"; leave out what joins them, such as {added[0]}" if kept and added else ""
             raise UserError(
-                f"the source list puts {told}, but they belong together: sources of one group "
-                "(equal content, stereo pairs, one clip in two formats) must share a split"
+                f"{who} {told}, but they belong together: sources of one group "
+                f"(equal content, stereo pairs, one clip in two formats) must share a split{cure}"
             )
     return {
         group: next(iter(examples), _split_by_hash(group, recipe.validation_fraction))
@@ -175,42 +229,49 @@ def _split_by_hash(group: str, validation_fraction: float) -> str:
 
 
 def _assign(
-    item: Probed, groups: dict[str, str], splits: dict[str, str], rules: Sequence[SourceRule]
+    item: Probed,
+    groups: dict[str, str],
+    splits: dict[str, str],
+    rules: Sequence[SourceRule],
+    generation: int,
 ) -> Probed:
     group = groups.get(item.source.source_id, "")
-    update = {"group": group, "split": splits.get(group, "")}
+    update: dict[str, Any] = {
+        "group": group,
+        "group_labels": sorted(_told(rules, item.source, "group")),
+        "split": splits.get(group, ""),
+        "generation": generation,
+    }
     for name in ("licence", "attribution"):
         update[name] = next(iter(_told(rules, item.source, name)), "")
     return item.model_copy(update={"source": item.source.model_copy(update=update)})
 
 
-def _example(found: Sequence[Probed]) -> str:
-    return next(item.source.uris[0] for item in found if item.source.group)
+def _example(found: Sequence[Source]) -> str:
+    return next(source.uris[0] for source in found if source.group)
 
 
-def _check_rules(found: Sequence[Probed], rules: Sequence[SourceRule]) -> None:
+def _check_rules(found: Sequence[Source], rules: Sequence[SourceRule]) -> None:
     """A row that is about nothing is a mistake that would otherwise be found too late."""
     for rule in rules:
-        named = (rule.matches(u, i.source.source_id) for i in found for u in i.source.uris)
+        named = (rule.matches(uri, s.source_id) for s in found for uri in s.uris)
         if not any(named):
             raise UserError(
                 f"the source list's pattern {rule.pattern!r} matches no source: names start at "
-                f"the input's name, such as {found[0].source.uris[0]!r}"
+                f"the input's name, such as {found[0].uris[0]!r}"
             )
 
 
 def _check_splits(
-    found: Sequence[Probed],
+    found: Sequence[Source],
     samples: Sequence[PlannedSample],
     rules: Sequence[SourceRule],
     recipe: Recipe,
 ) -> None:
-    if not samples:
-        raise _nothing_to_make(found, recipe)
     wants_validation = recipe.validation_fraction > 0 or any(r.split == VALIDATION for r in rules)
     wanted = {TRAIN, VALIDATION} if wants_validation else {TRAIN}
     for split in sorted(wanted - {row.split for row in samples}):
-        groups = {item.source.group for item in found if item.source.group}
+        groups = {source.group for source in found if source.group}
         raise UserError(
             f"the {split} split is empty: {counted(len(groups), 'group')} of sources, "
             f"validation_fraction = {recipe.validation_fraction:g}. Assign sources with "
@@ -220,8 +281,10 @@ def _check_splits(
         )
 
 
-def _nothing_to_make(found: Sequence[Probed], recipe: Recipe) -> UserError:
-    reasons = Counter(item.source.reason for item in found if item.source.reason)
+def _nothing_to_make(found: Sequence[Source], recipe: Recipe, *, is_first: bool) -> UserError:
+    if not found and not is_first:
+        return UserError("nothing to add: the dataset holds every source that was found already")
+    reasons = Counter(source.reason for source in found if source.reason)
     listed = ", ".join(f"{count} {reason}" for reason, count in reasons.most_common())
     cures = []
     if reasons.pop("licence", 0):
@@ -233,9 +296,8 @@ def _nothing_to_make(found: Sequence[Probed], recipe: Recipe) -> UserError:
             "recipe's [hr] and [clips]"
         )
     told = f" ({listed})" if listed else ""
-    return UserError(
-        f"of {counted(len(found), 'source')}, none can be used{told}: {'; or '.join(cures)}"
-    )
+    what = counted(len(found), "source" if is_first else "new source")
+    return UserError(f"of {what}, none can be used{told}: {'; or '.join(cures)}")
 
 
 def _variants(clip: PlannedSample, recipe: Recipe) -> Iterator[PlannedSample]:
@@ -373,29 +435,47 @@ def _estimate_bytes(recipe: Recipe, hr_pixels: int, num_frames: int) -> int:
 
 
 def _into_shards(
-    samples: Sequence[PlannedSample], recipe: Recipe, seed: int, policy: LicencePolicy
+    samples: Sequence[PlannedSample],
+    recipe: Recipe,
+    seed: int,
+    policy: LicencePolicy,
+    before: Plan,
 ) -> Iterator[PlannedSample]:
     """Fill shards by estimated size, split by split, in an order that hashes decide.
 
-    Their names begin with the split, since the Hugging Face Hub takes splits from names.
+    Their names begin with the split, since the Hugging Face Hub takes splits from names. Their
+    numbers go on from the last generation's.
 
     Patches of one clip, and camera clips of one image, stay together, since a worker that has
     decoded it makes them all.
     """
     target = recipe.shard_mib * 2**20
-    slugs = licence_slugs(row.licence for row in samples)
+    named = {row.licence: _slug_of(row) for row in before.samples} if policy.separate else {}
+    slugs = licence_slugs((row.licence for row in samples), named)
 
     def series(row: PlannedSample) -> str:
         return f"{row.split}-{slugs[row.licence]}" if policy.separate else row.split
 
+    num_before = Counter(_series_of(name) for name in {row.shard for row in before.samples})
     ordered = sorted(samples, key=lambda row: (series(row), *_place(row, seed)))
     for name, rows in itertools.groupby(ordered, key=series):
-        number, size = 0, 0
+        number, size = num_before[name], 0
         for row in rows:
             if size and size + row.estimated_bytes > target:
                 number, size = number + 1, 0
             size += row.estimated_bytes
-            yield row.model_copy(update={"shard": f"{name}-{number:06d}"})
+            update = {"shard": f"{name}-{number:06d}", "generation": before.num_generations}
+            yield row.model_copy(update=update)
+
+
+def _series_of(shard: str) -> str:
+    """A shard's name without its number."""
+    return shard.rpartition("-")[0]
+
+
+def _slug_of(row: PlannedSample) -> str:
+    """How a shard of one licence is called after it."""
+    return _series_of(row.shard).removeprefix(f"{row.split}-")
 
 
 def _place(row: PlannedSample, seed: int) -> tuple[str, int, int, str]:

@@ -11,19 +11,18 @@ import numpy as np
 
 from pipelines.corpus import REFUSALS, Entry, akin
 from pipelines.errors import MediaError
+from pipelines.failures import FAILURES, failed
 from pipelines.images import read_image, read_image_header
 from pipelines.media import checksum_of, file_sha256, folder_sha256, sniff
 from pipelines.scenes import bar_share, cut
 from pipelines.survey import Survey, survey_folder, survey_video
 from schemas.plan import Span
 from schemas.recipe import Recipe
-from schemas.record import Record, Status
+from schemas.record import Outcome, Record, Status
 from schemas.source import Source, SourceKind
 from transforms.draw import hr_size, patch_grid, patch_size
 
 STAGE = "probe"
-FAILURES = ("corrupt", "unreadable", "empty_file", "too_large", "too_long", "truncated", "changed")
-"""Reasons of sources that could not be read; any other reason is a rule that left them out."""
 
 
 class Probed(Record):
@@ -57,13 +56,13 @@ def probe(entry: Entry, recipe: Recipe, seed: int) -> Probed | None:
 
 def _probed(entry: Entry, found: _Found) -> Probed:
     source, spans = found
-    return Probed(source=source, akin=akin(entry), spans=spans)
+    return Probed(source=source, akin=akin(entry.uri), spans=spans)
 
 
 def not_probed(entry: Entry, reason: str, detail: str) -> Probed:
     """The row of an entry that took its worker process with it."""
-    outcome = {"status": Status.FAILED, "stage": STAGE, "reason": reason, "detail": detail}
-    return _probed(entry, (_unknown_source(entry).model_copy(update=outcome), []))
+    outcome = failed(STAGE, reason, detail)
+    return _probed(entry, (_unknown_source(entry).model_copy(update=dict(outcome)), []))
 
 
 def files_of(entry: Entry) -> list[Entry]:
@@ -104,9 +103,9 @@ def _unknown_source(entry: Entry) -> Source:
 
 
 def _left_out(source: Source, reason: str, detail: str) -> _Found:
-    status = Status.FAILED if reason in FAILURES else Status.FILTERED
-    outcome = {"status": status, "stage": STAGE, "reason": reason, "detail": detail}
-    return source.model_copy(update=outcome), []
+    filtered = Outcome(status=Status.FILTERED, stage=STAGE, reason=reason, detail=detail)
+    outcome = failed(STAGE, reason, detail) if reason in FAILURES else filtered
+    return source.model_copy(update=dict(outcome)), []
 
 
 def _identify(source: Source, path: str) -> Source:

@@ -1,27 +1,33 @@
-"""Probing in batches, and committing the plan that follows from it."""
+"""Probing in batches, and the plan that follows from it."""
 
+import contextlib
+import functools
+import itertools
 import json
-from collections.abc import Sequence
+import os
+import shutil
+from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
+from operator import attrgetter
 from pathlib import Path
 
 from pipelines.corpus import Entry, SourceRule
 from pipelines.job import Job
-from pipelines.layout import publish, publish_bytes, staged
+from pipelines.layout import Layout, publish, publish_bytes, staged
 from pipelines.licences import LicencePolicy
-from pipelines.plan import make_plan
+from pipelines.plan import Plan, make_plan
 from pipelines.pool import Done, WorkerDied, WorkerPool
 from pipelines.probe import Probed, files_of, not_probed, probe
 from pipelines.progress import Heartbeat
-from pipelines.shards import Location
-from schemas.plan import PlannedSample
+from pipelines.shards import Location, nowhere
 from schemas.recipe import Recipe
 from schemas.record import Status
 from schemas.source import Source
-from schemas.tables import TABLE_ERRORS, TableWriter, read_table, write_table
+from schemas.tables import TABLE_ERRORS, read_table, write_table
 
 BATCH_ENTRIES = 64
 _BLOCK_BATCHES = 64
+_uri = attrgetter("uri")
 
 
 def write_batches(job: Job, entries: Sequence[Entry]) -> int:
@@ -33,19 +39,45 @@ def write_batches(job: Job, entries: Sequence[Entry]) -> int:
     Returns:
         The number of batches.
     """
+    if list(map(_uri, read_entries(job.layout, job.generation))) != list(map(_uri, entries)):
+        forget_probed(job.layout, job.generation)  # other batches than these
     starts = range(0, len(entries), BATCH_ENTRIES)
     batches = [list(map(vars, entries[start : start + BATCH_ENTRIES])) for start in starts]
     for block, first in enumerate(range(0, len(batches), _BLOCK_BATCHES)):
         # JSON, since it keeps names that are no Unicode.
         data = json.dumps(batches[first : first + _BLOCK_BATCHES]).encode()
-        publish_bytes(data, job.layout.entries(block), job.layout)
+        publish_bytes(data, job.layout.entries(job.generation, block), job.layout)
     return len(batches)
+
+
+def forget_probed(layout: Layout, generation: int) -> None:
+    """Remove what was probed for a generation."""
+    for file in (layout.probed(generation, 0), layout.entries(generation, 0)):
+        shutil.rmtree(file.parent, ignore_errors=True)
 
 
 def _read_batch(job: Job, number: int) -> list[Entry]:
     block, index = divmod(number, _BLOCK_BATCHES)
-    rows = json.loads(job.layout.entries(block).read_bytes())[index]
-    return [Entry(**{**row, "paths": tuple(row["paths"])}) for row in rows]
+    return _read_block(job.layout, job.generation, block)[index]
+
+
+def _read_block(layout: Layout, generation: int, block: int) -> list[list[Entry]]:
+    batches = json.loads(layout.entries(generation, block).read_bytes())
+    return [[Entry(**{**row, "paths": tuple(row["paths"])}) for row in batch] for batch in batches]
+
+
+def read_entries(layout: Layout, generation: int) -> Iterator[Entry]:
+    """The inputs that were probed for a generation, as far as the logs are there, and whole."""
+    with contextlib.suppress(FileNotFoundError, ValueError):
+        for block in itertools.count():
+            for batch in _read_block(layout, generation, block):
+                yield from batch
+
+
+def file_sizes(entry: Entry) -> list[int]:
+    """Bytes of each file of an entry; 0 of what is gone, none of what must not be opened."""
+    paths = () if entry.refused else entry.paths
+    return [os.path.getsize(path) if os.path.isfile(path) else 0 for path in paths]
 
 
 def probe_batch(job: Job, number: int, pool: WorkerPool) -> int:
@@ -55,7 +87,7 @@ def probe_batch(job: Job, number: int, pool: WorkerPool) -> int:
         The number of sources found.
     """
     entries = _read_batch(job, number)
-    target = job.layout.probed(number)
+    target = job.layout.probed(job.generation, number)
     heartbeat = Heartbeat(job.layout, f"probe-{number:06d}")
     if (done := _probed_before(target)) is not None:
         heartbeat.add(len(entries))
@@ -98,41 +130,61 @@ def _row(entry: Entry, outcome: Done[Probed | None] | WorkerDied) -> Probed:
 
 
 def write_locations(job: Job, entries: Sequence[Entry]) -> None:
-    """Write where the sources lie now, which may be elsewhere than when they were probed."""
-    files = [file for entry in entries if entry.is_folder for file in files_of(entry)]
-    paths = {entry.uri: list(entry.paths) for entry in [*files, *entries]}
-    locations = [
-        Location(source_id=source.source_id, paths=paths[uri])
-        for source in read_table(str(job.layout.sources), Source)
-        if source.status is Status.OK
-        for uri in source.uris[:1]
-    ]
-    with staged(job.layout) as folder:
+    """Write where the sources lie now, which may be elsewhere than when they were probed.
+
+    Sources of other generations than the inputs' lie where they lay, unless they are gone.
+    """
+    layout, given = job.layout, _paths(entries)
+    earlier = _earlier_paths(layout)
+    when_probed = functools.cache(lambda number: _paths(read_entries(layout, number)))
+    locations = []
+    for source in read_table(str(layout.sources), Source):
+        if source.status is not Status.OK:
+            continue
+        uri = source.uris[0]
+        paths = given.get(uri)
+        if source.generation != job.generation:
+            lay = earlier.get(source.source_id) or when_probed(source.generation).get(uri, [])
+            paths = lay if paths is None or (lay and all(map(os.path.isfile, lay))) else paths
+        paths = paths or nowhere(layout, source)
+        locations.append(Location(source_id=source.source_id, paths=paths))
+    with staged(layout) as folder:
         write_table(str(folder / "locations"), Location, locations)
-        publish(folder / "locations", job.layout.locations)
+        publish(folder / "locations", layout.locations)
 
 
-def commit_plan(
-    job: Job, num_batches: int, rules: Sequence[SourceRule], policy: LicencePolicy
-) -> list[PlannedSample]:
-    """Plan from what probing stored, and write the plan.
+def _paths(entries: Iterable[Entry]) -> dict[str, list[str]]:
+    """Where the source of each uri lies; of a folder, its files by themselves, too."""
+    paths = {}
+    for entry in entries:
+        for one in (*(files_of(entry) if entry.is_folder else ()), entry):
+            paths[one.uri] = list(one.paths)
+    return paths
+
+
+def _earlier_paths(layout: Layout) -> dict[str, list[str]]:
+    try:
+        rows = read_table(str(layout.locations), Location)
+    except TABLE_ERRORS:  # none yet, or damaged: it is only a log
+        return {}
+    return {row.source_id: row.paths for row in rows}
+
+
+def plan_sources(
+    job: Job,
+    num_batches: int,
+    rules: Sequence[SourceRule],
+    policy: LicencePolicy,
+    before: Plan,
+) -> Plan:
+    """Plan the next generation from what probing stored.
 
     Raises:
-        UserError: if no dataset can be made of it.
+        UserError: if no dataset can be made of it, or there is nothing to add.
     """
     found = [
         item
         for number in range(num_batches)
-        for item in read_table(str(job.layout.probed(number)), Probed)
+        for item in read_table(str(job.layout.probed(job.generation, number)), Probed)
     ]
-    plan = make_plan(found, rules, job.recipe, job.seed, policy)
-    layout = job.layout
-    with staged(layout) as folder:
-        write_table(str(folder / "sources"), Source, plan.sources)
-        publish(folder / "sources", layout.sources)
-        writer = TableWriter(str(folder / "plan"), PlannedSample)
-        for rows in plan.shards:
-            writer.write_group(rows)
-        writer.close()
-        publish(folder / "plan", layout.plan)
-    return plan.samples
+    return make_plan(found, rules, job.recipe, job.seed, policy, before)

@@ -1,39 +1,40 @@
 """What the command says: the plan before, the result after."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator
 
+from pipelines.command import RETRY
 from pipelines.job import Job
 from pipelines.licences import UNKNOWN_LICENCE, LicencePolicy
+from pipelines.plan import Plan
+from pipelines.shards import num_retryable
 from schemas.manifest import read_manifest
-from schemas.plan import PlannedSample
 from schemas.sample import SampleKind
-from schemas.source import Source
-from schemas.tables import read_table
 from schemas.wording import KIND_NAMES, counted
 
 _BYTES_PER_MIB = 2**20
+_RETRY_CURE = f"once the sources are well, the same command with {RETRY}"
 _HR_BYTES_PER_CORE_SECOND = 0.7 * _BYTES_PER_MIB
 """HR bytes per second and core: a cautious one of 0.5 to 3 measured with the shipped recipes."""
 
 
-def describe_plan(job: Job, plan: Sequence[PlannedSample], policy: LicencePolicy) -> str:
+def describe_plan(job: Job, plan: Plan, policy: LicencePolicy) -> str:
     """What will be made: samples, shards, size and time."""
-    kinds = Counter(row.kind for row in plan)
-    num_shards = len({row.shard for row in plan})
-    splits = Counter(row.split for row in plan)
-    licences = Counter(row.licence or UNKNOWN_LICENCE for row in plan)
-    size = sum(row.estimated_bytes for row in plan)
+    sources, samples = plan
+    kinds = Counter(row.kind for row in samples)
+    splits = Counter(row.split for row in samples)
+    licences = Counter(row.licence or UNKNOWN_LICENCE for row in samples)
+    size = sum(row.estimated_bytes for row in samples)
     workers = counted(job.num_workers, "worker")
     seconds = size / _HR_BYTES_PER_CORE_SECOND / job.num_workers
-    sources = read_table(str(job.layout.sources), Source)
     reasons = Counter(row.reason for row in sources)
     usable = reasons.pop("", 0)
     left_out = "".join(f", {count} {reason}" for reason, count in sorted(reasons.items()))
     allowed = (f"{pattern}: {', '.join(of)}" for pattern, of in policy.taken(sources).items())
     lines = [
-        f"Plan: {counted(len(plan), 'sample')} ({', '.join(_by_kind(kinds))}) x "
-        f"{counted(len(job.recipe.streams), 'LR stream')}, in {counted(num_shards, 'shard')}",
+        f"Plan: {counted(len(samples), 'sample')} ({', '.join(_by_kind(kinds))}) x "
+        f"{counted(len(job.recipe.streams), 'LR stream')}, in {counted(len(plan.shards), 'shard')}",
+        *_additions(plan),
         f"  sources   {usable} usable{left_out}",
         f"  splits    {', '.join(f'{name} {count}' for name, count in sorted(splits.items()))}",
         f"  licences  {', '.join(f'{name} {count}' for name, count in sorted(licences.items()))}",
@@ -43,6 +44,15 @@ def describe_plan(job: Job, plan: Sequence[PlannedSample], policy: LicencePolicy
         f"  output    {job.output}",
     ]
     return "\n".join(lines) + "\n"
+
+
+def _additions(plan: Plan) -> Iterator[str]:
+    """A line for each generation but the first."""
+    samples = Counter(row.generation for row in plan.samples)
+    shards = Counter(rows[0].generation for rows in plan.shards)
+    for number in range(1, plan.num_generations):
+        told = f"{counted(samples[number], 'sample')} in {counted(shards[number], 'shard')}"
+        yield f"  added     {told}, generation {number}"
 
 
 def _by_kind(kinds: Counter[SampleKind]) -> list[str]:
@@ -61,6 +71,7 @@ def describe_result(job: Job, seconds: float) -> str:
     manifest = read_manifest(job.layout.root)
     num_samples = sum(manifest.splits.values())
     size = sum(shard.files[0].size for shard in manifest.shards)
+    num_to_retry = num_retryable(job.layout, manifest.shards)
     failures = [f"{count} {reason}" for reason, count in manifest.failures.items()]
     lines = [
         f"Done: {counted(num_samples, 'sample')} in {counted(len(manifest.shards), 'shard')}, "
@@ -71,4 +82,6 @@ def describe_result(job: Job, seconds: float) -> str:
         f"  look      python -m pipelines.contact_sheet {job.output} --output contact-sheet.png",
         f"  train     python -m training.train {job.output}",
     ]
+    if num_to_retry:
+        lines.insert(3, f"  retry     {counted(num_to_retry, 'sample')}: {_RETRY_CURE}")
     return "\n".join(lines) + "\n"

@@ -1,6 +1,5 @@
 """Which run a folder belongs to, so that none goes on with the work of another."""
 
-import os
 import shutil
 from collections.abc import Sequence, Set
 from dataclasses import asdict
@@ -10,12 +9,29 @@ from pydantic import ValidationError
 
 from pipelines.corpus import Entry, SourceRule
 from pipelines.errors import UserError
+from pipelines.generations import num_generations
 from pipelines.job import Job
 from pipelines.layout import Layout, publish_bytes
 from pipelines.licences import ANY_LICENCE, LicencePolicy
+from pipelines.probing import file_sizes, forget_probed
 from schemas.manifest import Environment, sha256_json
 from schemas.record import SCHEMA_VERSION, Record, SchemaVersionError, check_schema_version
 from schemas.wording import counted
+
+
+class GenerationInputs(Record):
+    """What one generation of sources was found in."""
+
+    generation: int = 0
+    """its number"""
+    inputs_sha256: str
+    """of the names and sizes of all input files; of a published manifest, if there is one"""
+    source_list_sha256: str
+    """of the source list; empty if a published manifest decides"""
+
+    def is_like(self, other: "GenerationInputs") -> bool:
+        """Whether both are of the same inputs and source list."""
+        return self == other.model_copy(update={"generation": self.generation})
 
 
 class RunIdentity(Record):
@@ -29,10 +45,8 @@ class RunIdentity(Record):
     """of the resolved recipe"""
     seed: int
     """the dataset's seed"""
-    inputs_sha256: str
-    """of the names and sizes of all input files; of a published manifest, if there is one"""
-    source_list_sha256: str
-    """of the source list; empty if a published manifest decides"""
+    generations: list[GenerationInputs]
+    """in order; the last one may not be committed yet, see `pipelines.generations`"""
     licences: LicencePolicy = ANY_LICENCE
     """which licences it may hold"""
     environment: Environment
@@ -57,17 +71,29 @@ def claim_output(
     entries: Sequence[Entry],
     rules: Sequence[SourceRule],
     policy: LicencePolicy = ANY_LICENCE,
-) -> None:
+    *,
+    adds: bool = False,
+) -> int:
     """Take the output folder for this run, or find that it is this run's already.
 
+    Args:
+        job: the run.
+        entries: its inputs.
+        rules: its source list.
+        policy: which licences it may hold.
+        adds: whether other inputs than before are a new generation of sources.
+
+    Returns:
+        The generation that the inputs are of.
+
     Raises:
-        UserError: if it cannot be written, or holds something else.
+        UserError: if it cannot be written, holds something else, or nothing to add to.
     """
-    inputs_sha256 = sha256_json(
-        [(entry.uri, [] if entry.refused else _sizes(entry.paths)) for entry in entries]
+    given = GenerationInputs(
+        inputs_sha256=sha256_json([(entry.uri, file_sizes(entry)) for entry in entries]),
+        source_list_sha256=sha256_json([asdict(rule) for rule in rules]),
     )
-    source_list_sha256 = sha256_json([asdict(rule) for rule in rules])
-    _claim(job, inputs_sha256, source_list_sha256, policy)
+    return _claim(job, given, policy, adds=adds)
 
 
 def claim_for_manifest(job: Job, manifest_sha256: str) -> None:
@@ -76,52 +102,89 @@ def claim_for_manifest(job: Job, manifest_sha256: str) -> None:
     Raises:
         UserError: as `claim_output`.
     """
-    _claim(job, manifest_sha256, "", ANY_LICENCE)
+    given = GenerationInputs(inputs_sha256=manifest_sha256, source_list_sha256="")
+    _claim(job, given, ANY_LICENCE, adds=False)
 
 
-def _claim(job: Job, inputs_sha256: str, source_list_sha256: str, policy: LicencePolicy) -> None:
+def _claim(job: Job, given: GenerationInputs, policy: LicencePolicy, *, adds: bool) -> int:
     wanted = RunIdentity(
         recipe_name=job.recipe.name,
         recipe_sha256=job.recipe.sha256,
         seed=job.seed,
-        inputs_sha256=inputs_sha256,
-        source_list_sha256=source_list_sha256,
+        generations=[given],
         licences=policy,
         environment=job.environment,
         code_sha256=job.code_sha256,
     )
-    root, file = job.layout.root, job.layout.run
+    layout = job.layout
     try:
-        root.mkdir(parents=True, exist_ok=True)
-        if file.is_file() and job.layout.has_shards:
-            _check_same(root, _read(file), wanted)
-        elif file.is_file():
-            _forget_plan_of_another(job.layout, wanted)
-        elif _holds_anything(job.layout):
+        layout.root.mkdir(parents=True, exist_ok=True)
+        if layout.run.is_file():
+            wanted = _go_on(layout, _read(layout.run), wanted, adds=adds)
+        elif _holds_anything(layout):
             raise UserError(
-                f"{root} is not empty and holds no run of this command: "
+                f"{layout.root} is not empty and holds no run of this command: "
                 "choose another --output, or empty the folder"
             )
-        shutil.rmtree(job.layout.staging, ignore_errors=True)  # of runs that were killed
-        publish_bytes(wanted.model_dump_json(indent=1).encode(), file, job.layout)
+        elif adds:
+            raise _nothing_to_add_to(layout)
+        shutil.rmtree(layout.staging, ignore_errors=True)  # of runs that were killed
+        publish_bytes(wanted.model_dump_json(indent=1).encode(), layout.run, layout)
     except OSError as error:
         raise UserError(
-            f"cannot write to {root}: {error.strerror}; choose another --output"
+            f"cannot write to {layout.root}: {error.strerror}; choose another --output"
         ) from error
+    return next(one.generation for one in wanted.generations if one.is_like(given))
 
 
-def _forget_plan_of_another(layout: Layout, wanted: RunIdentity) -> None:
-    """Nothing was made yet, so a plan holds nobody back: plans are there to be changed.
+def _go_on(layout: Layout, found: RunIdentity, wanted: RunIdentity, *, adds: bool) -> RunIdentity:
+    """What is written down of a run on a folder that holds one already.
+
+    Of the generations that are written down already, those that are not committed are forgotten
+    with what was probed for them, unless it is theirs that this run goes on with.
+    """
+    (given,) = wanted.generations
+    is_free = not adds and not layout.has_shards  # plans are there to be changed
+    differing = _differing(found, wanted)
+    if is_free and differing:
+        return _forget(layout, wanted)
+    num_committed = num_generations(layout)
+    if adds and not num_committed:
+        raise _nothing_to_add_to(layout)
+    committed = [one for one in found.generations if one.generation < max(num_committed, 1)]
+    is_known = any(one.is_like(given) for one in committed)
+    if not is_known and is_free:
+        return _forget(layout, wanted)
+    if not is_known and not adds:
+        differing |= _differing_inputs(committed, given)
+    if differing:
+        raise _refusal(layout, found, differing)
+    added = [] if is_known else [given.model_copy(update={"generation": num_committed})]
+    for one in found.generations:
+        if one not in [*committed, *added]:
+            forget_probed(layout, one.generation)
+    return wanted.model_copy(update={"generations": [*committed, *added]})
+
+
+def _forget(layout: Layout, wanted: RunIdentity) -> RunIdentity:
+    """Remove the plan of another run, of which nothing was made.
 
     The record of the run goes last, by being replaced: until then it says whose all of this is.
     """
-    if _read(layout.run) != wanted:
-        shutil.rmtree(layout.plan.parent, ignore_errors=True)
-        for path in layout.logs.iterdir():
-            if path.is_dir():
-                shutil.rmtree(path, ignore_errors=True)
-            elif path != layout.run:
-                path.unlink()
+    shutil.rmtree(layout.plan.parent, ignore_errors=True)
+    for path in layout.logs.iterdir():
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        elif path != layout.run:
+            path.unlink()
+    return wanted
+
+
+def _nothing_to_add_to(layout: Layout) -> UserError:
+    return UserError(
+        f"{layout.root} holds no dataset, or no plan of one, that sources could be added to: "
+        "check --output, or leave out --add-sources"
+    )
 
 
 def _holds_anything(layout: Layout) -> bool:
@@ -131,37 +194,48 @@ def _holds_anything(layout: Layout) -> bool:
     return others or (layout.logs.exists() and any(layout.logs.iterdir()))
 
 
-def _sizes(paths: Sequence[str]) -> list[int]:
-    return [os.path.getsize(path) if os.path.isfile(path) else 0 for path in paths]
-
-
 def _read(file: Path) -> RunIdentity:
     text = file.read_bytes()
     try:
-        return RunIdentity.model_validate_json(text)
+        found = RunIdentity.model_validate_json(text)
+        check_schema_version(found.schema_version, str(file.parents[1]))
     except ValidationError as error:
         raise UserError(
             f"{file} is not readable ({counted(error.error_count(), 'problem')}): another release "
             "wrote it; choose another --output, or delete the folder"
         ) from error
-
-
-def _check_same(root: Path, found: RunIdentity, wanted: RunIdentity) -> None:
-    try:
-        check_schema_version(found.schema_version, str(root))
     except SchemaVersionError as error:
         raise UserError(str(error)) from error
+    return found
+
+
+def _differing(found: RunIdentity, wanted: RunIdentity) -> set[str]:
+    """What is not the same of what all generations share."""
     # Another recipe may use other encoders; of those that both use, the builds count.
     shared = found.environment.encoders.keys() & wanted.environment.encoders.keys()
     found, wanted = (_with_encoders(identity, shared) for identity in (found, wanted))
-    differing = [
-        words for name, words in _WORDS.items() if getattr(found, name) != getattr(wanted, name)
-    ]
-    if differing:
-        raise UserError(
-            f"{root} holds a dataset (recipe {found.recipe_name}, seed {found.seed}) made with "
-            f"{' and '.join(differing)}: choose another --output, or delete the folder"
-        )
+    names = _WORDS.keys() & RunIdentity.model_fields.keys()
+    return {name for name in names if getattr(found, name) != getattr(wanted, name)}
+
+
+def _differing_inputs(committed: Sequence[GenerationInputs], given: GenerationInputs) -> set[str]:
+    """What of the inputs is of no generation."""
+    alike = [one for one in committed if one.inputs_sha256 == given.inputs_sha256]
+    lists = {one.source_list_sha256 for one in alike or committed}
+    return {
+        *([] if alike else ["inputs_sha256"]),
+        *([] if given.source_list_sha256 in lists else ["source_list_sha256"]),
+    }
+
+
+def _refusal(layout: Layout, found: RunIdentity, differing: Set[str]) -> UserError:
+    words = [words for name, words in _WORDS.items() if name in differing]
+    can_add = {"inputs_sha256"} <= differing <= {"inputs_sha256", "source_list_sha256"}
+    cure = "add them with --add-sources, " if can_add else ""
+    return UserError(
+        f"{layout.root} holds a dataset (recipe {found.recipe_name}, seed {found.seed}) made with "
+        f"{' and '.join(words)}: {cure}choose another --output, or delete the folder"
+    )
 
 
 def _with_encoders(identity: RunIdentity, names: Set[str]) -> RunIdentity:

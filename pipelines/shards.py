@@ -10,25 +10,26 @@ import json
 import os
 import platform
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 
 from pydantic import ValidationError
 
 from pipelines.environment import log_environment
+from pipelines.failures import failed
 from pipelines.job import Job, check_libraries
 from pipelines.layout import Layout, publish, publish_bytes, staged
 from pipelines.make import MakeTask, make
 from pipelines.pool import Done, WorkerDied, WorkerPool
-from pipelines.progress import Heartbeat
+from pipelines.progress import Heartbeat, watched
 from pipelines.rows import rows_of, source_ids
 from schemas.manifest import SHARD_TABLES, DataFile, Shard
 from schemas.plan import PlannedSample
 from schemas.record import UNKNOWN, Outcome, Record, Status
 from schemas.sample import FrameRow, SampleRow, StreamRow
 from schemas.shard import ShardWriter
-from schemas.source import Source
-from schemas.tables import read_columns, read_group, read_rows, write_table
+from schemas.source import Source, SourceKind
+from schemas.tables import TABLE_ERRORS, read_columns, read_group, read_rows, write_table
 from transforms.degrade import MadeSample
 
 _ROW_TYPES: dict[str, type[Record]] = {
@@ -38,10 +39,6 @@ _ROW_TYPES: dict[str, type[Record]] = {
 }
 
 
-_OUTSIDE_REASONS = {"unreadable", "changed", "truncated"}
-"""Of sources that could be read when they were probed: another attempt may find them again."""
-
-
 class Location(Record):
     """Table `locations`, in the logs: where a source lies on this machine."""
 
@@ -49,6 +46,12 @@ class Location(Record):
     """the source"""
     paths: list[str]
     """its file, or the frames of a folder in order"""
+
+
+def nowhere(layout: Layout, source: Source) -> list[str]:
+    """The paths of a source that is not at hand: no file is ever there."""
+    num_files = source.num_frames if source.kind is SourceKind.FRAMES else 1
+    return [str(layout.logs / "absent")] * num_files
 
 
 def write_shard(job: Job, index: int, pool: WorkerPool) -> Shard:
@@ -77,16 +80,22 @@ def write_shard(job: Job, index: int, pool: WorkerPool) -> Shard:
 
 def _finished_shard(layout: Layout, name: str, plan_sha256: str) -> Shard | None:
     """The shard as its marker describes it, if its files are there as described."""
-    marker = layout.marker(name)
-    if not marker.is_file():
+    shard = _read_marker(layout, name)
+    if (
+        shard is None
+        or shard.plan_sha256 != plan_sha256
+        or not all(_is_whole(layout, f) for f in shard.files)
+    ):
         return None
+    return shard
+
+
+def _read_marker(layout: Layout, name: str) -> Shard | None:
+    marker = layout.marker(name)
     try:
-        shard = Shard.model_validate_json(marker.read_bytes())
+        return Shard.model_validate_json(marker.read_bytes()) if marker.is_file() else None
     except ValidationError:
         return None  # of another release: made again
-    if shard.plan_sha256 != plan_sha256 or not all(_is_whole(layout, f) for f in shard.files):
-        return None
-    return None if _may_succeed_now(layout, shard) else shard
 
 
 def _is_whole(layout: Layout, file: DataFile) -> bool:
@@ -94,12 +103,38 @@ def _is_whole(layout: Layout, file: DataFile) -> bool:
     return path.is_file() and describe_file(path, file.path, file.rows) == file
 
 
-def _may_succeed_now(layout: Layout, shard: Shard) -> bool:
-    """Whether a sample was left out since its source was not at hand."""
-    if not shard.num_left_out:
-        return False
-    rows = read_columns(str(layout.table("samples", shard.shard)), SampleRow, ["reason"])
-    return bool(_OUTSIDE_REASONS & set(rows.column("reason").to_pylist()))
+def num_retryable(layout: Layout, shards: Iterable[Shard]) -> int:
+    """Samples of finished shards that may be made another time."""
+    tables = (layout.table("samples", shard.shard) for shard in shards if shard.num_left_out)
+    columns = (read_columns(str(table), SampleRow, ["status"]).column("status") for table in tables)
+    return sum(column.to_pylist().count(Status.FAILED_RETRYABLE) for column in columns)
+
+
+def reopen_retryable(layout: Layout, names: Collection[str]) -> int:
+    """Take the markers of finished shards that hold a failure which may go otherwise now.
+
+    So they are made again, by this run or, if it is killed, by the next one; once in a run,
+    however often an engine repeats its work.
+
+    Args:
+        layout: the dataset.
+        names: its shards.
+
+    Returns:
+        The number of shards.
+    """
+    num_reopened = 0
+    for name in watched(names, len(names), "looking for failures", "shard"):
+        marker = _read_marker(layout, name)
+        try:
+            is_retryable = marker is not None and num_retryable(layout, [marker]) > 0
+        except TABLE_ERRORS:
+            continue  # damaged, so that it is made again in any case
+        if is_retryable:
+            layout.manifest.unlink(missing_ok=True)  # it tells of files that are about to change
+            layout.marker(name).unlink()
+            num_reopened += 1
+    return num_reopened
 
 
 class _ShardBuilder:
@@ -136,6 +171,7 @@ class _ShardBuilder:
         return Shard(
             shard=name,
             split=self._rows[0].split,
+            generation=self._rows[0].generation,
             plan_sha256=plan_sha256,
             num_samples=self._num_samples,
             num_left_out=len(self._rows) - self._num_samples,
@@ -224,7 +260,7 @@ class _ShardBuilder:
 
 
 def _died(death: WorkerDied) -> Outcome:
-    return Outcome(status=Status.FAILED, stage="make", reason=death.reason, detail=death.detail)
+    return failed("make", death.reason, death.detail)
 
 
 def describe_file(file: Path, path: str, rows: int) -> DataFile:

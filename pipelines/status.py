@@ -42,7 +42,7 @@ class LeftOut(Record):
     """How many were left out for one reason."""
 
     status: Status
-    """filtered or failed"""
+    """filtered, failed-retryable or failed-permanent"""
     reason: str
     """short code, such as too_small or corrupt"""
     count: int
@@ -191,13 +191,13 @@ def read_status(root: Path) -> DatasetStatus:
 
 
 def _status_of_probing(layout: Layout) -> DatasetStatus:
-    blocks = sorted(layout.entries(0).parent.glob("*.json"))
+    blocks = sorted(layout.entries(0, 0).parent.glob("*.json"))
     if not blocks:
         raise UserError(f"{layout.root} holds no dataset, and none was begun there")
     return DatasetStatus(
         dataset=str(layout.root),
         is_finished=False,
-        batches_probed=len(list(layout.probed(0).parent.glob("*.parquet"))),
+        batches_probed=len(list(layout.probed(0, 0).parent.glob("*.parquet"))),
         batches=sum(len(json.loads(block.read_bytes())) for block in blocks),
         shards_done=0,
         shards=0,

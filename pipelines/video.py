@@ -116,7 +116,7 @@ def read_video_header(path: str) -> VideoHeader:
     """Read what a video's container says.
 
     Raises:
-        MediaError: unreadable, corrupt, not_media or too_large.
+        MediaError: unreadable, corrupt, not_media, undecodable or too_large.
     """
     with _opened(path) as (_, stream):
         rate = stream.average_rate or stream.guessed_rate or Fraction(0)
@@ -158,7 +158,7 @@ def _video_stream(container: av.container.InputContainer) -> av.video.VideoStrea
         raise MediaError("not_media", f"{container.format.name} without a video stream")
     stream = streams[0]
     if stream.codec_context is None:  # damage or a format that FFmpeg cannot decode
-        raise MediaError("unreadable", f"{container.format.name} with video that nothing decodes")
+        raise MediaError("undecodable", f"{container.format.name} with video of an unknown form")
     if stream.width * stream.height > MAX_PIXELS:
         detail = f"{stream.width}x{stream.height} pixels, at most {MAX_PIXELS} in all"
         raise MediaError("too_large", detail)
@@ -178,7 +178,8 @@ def iter_video_frames(path: str, start_pts: int | None = None) -> Iterator[av.Vi
         Frames as decoded, in presentation order, all of one size and pixel format.
 
     Raises:
-        MediaError: unreadable, corrupt, not_media, too_large, or format_changes midway.
+        MediaError: unreadable, corrupt, not_media, undecodable, too_large, or format_changes
+            midway.
     """
     first = None
     with _opened(path) as (container, stream):

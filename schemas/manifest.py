@@ -32,6 +32,8 @@ class Shard(Record):
     """stem of its files, such as train-000000"""
     split: str
     """train or validation"""
+    generation: int = 0
+    """0 for what was made first, 1 for what the first addition of sources made, ..."""
     plan_sha256: str
     """of everything that decides the shard's bytes; a marker with another value is made again"""
     num_samples: int
@@ -75,7 +77,7 @@ class Manifest(Record):
     failures: dict[str, int]
     """sources and samples left out, by reason"""
     shards: list[Shard]
-    """every shard, sorted by name"""
+    """every shard, sorted by generation, then by name: in the order of the plan"""
     tables: list[DataFile]
     """tables that span all shards: plan, sources, shards"""
     documents: list[DataFile]

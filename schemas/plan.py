@@ -26,10 +26,12 @@ class Span(Record):
 
 
 class PlannedSample(Record):
-    """Table `plan`: one row per sample, sorted by shard, one row group per shard."""
+    """Table `plan`: one row per sample, sorted by generation and shard, one row group per shard."""
 
     shard: str
     """stem of the shard's files"""
+    generation: int = 0
+    """0 for what was planned first, 1 for what the first addition of sources planned, ..."""
     key: str
     """the sample's key"""
     kind: SampleKind

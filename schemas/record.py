@@ -8,7 +8,7 @@ from enum import StrEnum
 
 from pydantic import BaseModel, ConfigDict
 
-SCHEMA_VERSION = "3.0"
+SCHEMA_VERSION = "4.0"
 """MAJOR.MINOR of everything stored. A reader refuses another MAJOR; MINOR only adds fields."""
 
 UNKNOWN = -1
@@ -50,15 +50,18 @@ class Status(StrEnum):
     OK = "ok"
     FILTERED = "filtered"
     """Left out on purpose, by a rule of the recipe."""
-    FAILED = "failed"
-    """Could not be read or made."""
+    FAILED_RETRYABLE = "failed-retryable"
+    """Could not be read or made, and may go otherwise once the source or the machine is well."""
+    FAILED_PERMANENT = "failed-permanent"
+    """Could not be read or made, and never will."""
 
 
 class Outcome(Record):
     """How something ended. Failures are rows with these columns, never a separate stream."""
 
     status: Status = Status.OK
-    """ok, filtered (left out by a rule) or failed (could not be read or made)"""
+    """ok, filtered (left out by a rule), failed-retryable (could not be read or made, but may
+    be another time) or failed-permanent"""
     stage: str = ""
     """where it ended: probe, plan, read, make or encode; empty when ok"""
     reason: str = ""

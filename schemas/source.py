@@ -23,7 +23,7 @@ class SourceKind(StrEnum):
 
 
 class Source(Outcome):
-    """Table `sources`: one row per distinct content, those left out included."""
+    """Table `sources`: one row per distinct content, those left out too; by generation, then id."""
 
     source_id: str
     """SHA-256 of the file, or of the ordered SHA-256 of a folder's frames; empty if unreadable"""
@@ -33,12 +33,16 @@ class Source(Outcome):
     """everywhere the content was found, relative to the inputs, sorted"""
     group: str
     """what must stay on one side of the split: this source and everything akin to it"""
+    group_labels: list[str] = []
+    """groups that the user's source list puts it into, sorted; its group holds all of theirs"""
     split: str
     """train or validation; empty for a source that is not used"""
     licence: str
     """licence as the user's source list gives it, empty where unknown"""
     attribution: str
     """whom to name, as the user's source list gives it"""
+    generation: int = 0
+    """0 if it was there from the first, 1 if the first addition of sources brought it, ..."""
     size: int
     """bytes of the file, or of all frames of the folder"""
     width: int = UNKNOWN

@@ -71,7 +71,7 @@ def trace(nut: bytes, codec: Codec, fps: float) -> list[TracedPacket]:
                 if packet.size
             ]
     except (av.FFmpegError, IndexError) as error:
-        raise CodecError("unreadable", f"{codec}: {error}") from error
+        raise CodecError("unreadable_header", f"{codec}: {error}") from error
 
 
 def _refuse_other_codec(found: str, codec: Codec) -> None:
@@ -130,6 +130,6 @@ def _units(lines: Sequence[str]) -> Iterator[Unit]:
 
 def _packet(packet: "av.Packet[Any]", fps: float, units: list[Unit]) -> TracedPacket:
     if packet.pts is None or packet.pos is None:
-        raise CodecError("unreadable", "a packet without time or place")
+        raise CodecError("unreadable_header", "a packet without time or place")
     pts = round(packet.pts * packet.time_base * fps)
     return TracedPacket(bytes(packet), packet.pos, pts, packet.is_keyframe, units)

@@ -53,7 +53,7 @@ class PictureError(Exception):
     """The bytes are no picture that can be used.
 
     Attributes:
-        reason: short code to count by: unreadable, corrupt, too_large, multi_frame_image or
+        reason: short code to count by: corrupt, too_large, multi_frame_image or
             unsupported_pixels.
         detail: one line for a person: the values behind the reason.
     """
@@ -105,7 +105,7 @@ def read_header(file: BinaryIO) -> ImageHeader:
         file: at its start; can be sought in.
 
     Raises:
-        PictureError: unreadable, corrupt, too_large, multi_frame_image or unsupported_pixels.
+        PictureError: corrupt, too_large, multi_frame_image or unsupported_pixels.
     """
     with _opened(file) as (_, header):
         return header
@@ -121,7 +121,7 @@ def decode_picture(data: bytes) -> np.ndarray:
         (H, W, 3) uint8, RGB in [0, 255], upright, over black where it is transparent.
 
     Raises:
-        PictureError: unreadable, corrupt, too_large, multi_frame_image or unsupported_pixels.
+        PictureError: corrupt, too_large, multi_frame_image or unsupported_pixels.
     """
     with _opened(io.BytesIO(data)) as (image, header):
         image.load()  # notices truncation, which OpenCV does not
@@ -141,7 +141,7 @@ def _opened(file: BinaryIO) -> Iterator[tuple[Image.Image, ImageHeader]]:
         ):
             yield image, _header_of(image, file)
     except UnidentifiedImageError as error:
-        raise PictureError("unreadable", "its header is not that of an image") from error
+        raise PictureError("corrupt", "its header is not that of an image") from error
     except _DECODE_ERRORS as error:
         if isinstance(error, cv2.error) and error.code == cv2.Error.StsNoMem:
             raise MemoryError from error

@@ -47,7 +47,7 @@ class _Bits:
     def take(self, count: int) -> int:
         """The next bits as a number."""
         if count > self._left:
-            raise CodecError("unreadable", "a header is cut short")
+            raise CodecError("unreadable_header", "a header is cut short")
         self._left -= count
         return (self._value >> self._left) & ((1 << count) - 1)
 
@@ -130,10 +130,10 @@ def read_h263(data: bytes) -> list[Unit]:
     """The picture header of an H.263+ packet (ITU-T H.263, section 5.1)."""
     bits = _Bits(data[:_HEADER_BYTES])
     if bits.take(22) != _H263_PICTURE:
-        raise CodecError("unreadable", "no H.263 picture")
+        raise CodecError("unreadable_header", "no H.263 picture")
     bits.take(8 + 5)  # temporal reference; marker, zero, split screen, camera, freeze
     if bits.take(3) != _EXTENDED_TYPE or bits.take(3) != 1:
-        raise CodecError("unreadable", "no extended H.263 picture type")
+        raise CodecError("unreadable_header", "no extended H.263 picture type")
     source_format = bits.take(3)
     custom_clock, unrestricted = bits.take(1), bits.take(1)
     bits.take(5)  # arithmetic coding, prediction, intra coding, deblocking, slices

@@ -14,8 +14,9 @@ from pipelines.audit.compare import BAD_DATA, Stored
 from pipelines.audit.dataset import read_members
 from pipelines.audit.material import RemakeTask
 from pipelines.errors import MediaError
-from pipelines.make import left_out, make_drawn, read_pictures
-from schemas.record import Outcome, Status
+from pipelines.failures import failed
+from pipelines.make import make_drawn, read_pictures
+from schemas.record import Outcome
 from schemas.sample import HR_MEMBER, JSON_MEMBER, Sample
 from transforms.cut import scene_frames
 from transforms.decode import decode_hr
@@ -46,23 +47,23 @@ def remake(task: RemakeTask, stored_hr: np.ndarray | None) -> MadeSample | Outco
         where it was not drawn so, `encode` where an encoder fails.
     """
     if told := impossible(task):
-        return left_out(Status.FAILED, "draw", "impossible", told)
+        return failed("draw", "impossible", told)
     if not task.absent:
         try:
             _, hr, degraded = scene_frames(task.scene, read_pictures(task.work))
         except MediaError as error:
-            return left_out(Status.FAILED, "read", error.reason, error.detail)
+            return failed("read", error.reason, error.detail)
         except BAD_DATA as error:
-            return left_out(Status.FAILED, "draw", "impossible", f"cannot be cut out: {error!r}")
+            return failed("draw", "impossible", f"cannot be cut out: {error!r}")
     elif stored_hr is not None and task.scene.sharpen != "target":
         hr = degraded = stored_hr
     else:
         why = "; the stored HR is sharpened, and what was degraded is not" if task.tar else ""
-        return left_out(Status.FAILED, "read", "unreadable", "; ".join(task.absent) + why)
+        return failed("read", "unreadable", "; ".join(task.absent) + why)
     try:
         return make_drawn(task.work, task.work.rows[0], task.scene, task.draws, hr, degraded)
     except BAD_DATA as error:
-        return left_out(Status.FAILED, "draw", "impossible", f"cannot be carried out: {error!r}")
+        return failed("draw", "impossible", f"cannot be carried out: {error!r}")
 
 
 def read_stored(task: RemakeTask) -> Stored:

@@ -12,6 +12,7 @@ from pipelines.documents.facts import Coding, Facts
 from pipelines.layout import Layout
 from pipelines.licences import UNKNOWN_LICENCE, spdx_identifier
 from schemas.manifest import Manifest
+from schemas.record import Status
 from schemas.sample import HR_MEMBER, JSON_MEMBER, FrameType, SampleKind, lr_member, mv_member
 from schemas.source import SPLITS
 from schemas.wording import KIND_NAMES, counted, markdown_table
@@ -126,7 +127,22 @@ def _samples(manifest: Manifest, facts: Facts) -> str:
         f"{markdown_table(('split', 'kind', 'samples', 'HR frames'), rows)}\n\n"
         "Clips are consecutive frames of a video; camera clips are views of one image; "
         "pseudo-videos are patches of images, packed as the frames of a video and unrelated to "
-        f"each other. Shards: {len(manifest.shards)}."
+        f"each other. Shards: {len(manifest.shards)}.{_generations(manifest)}"
+    )
+
+
+def _generations(manifest: Manifest) -> str:
+    """What was added to what was made first, if anything was."""
+    shards, samples = Counter[int](), Counter[int]()
+    for shard in manifest.shards:
+        shards[shard.generation] += 1
+        samples[shard.generation] += shard.num_samples
+    if len(shards) < 2:
+        return ""
+    rows = [(number, samples[number], shards[number]) for number in sorted(shards)]
+    return (
+        "\n\nSources were added in generations, which leave earlier shards and splits as they are:"
+        f"\n\n{markdown_table(('generation', 'samples', 'shards'), rows)}"
     )
 
 
@@ -160,17 +176,19 @@ def _rate(coding: Coding) -> str:
 def _left_out(facts: Facts) -> str:
     made, used, found = facts.samples.total(), facts.sources[True], facts.sources.total()
     rows = [
-        *(("source", reason, number) for reason, number in _by_number(facts.sources_left_out)),
-        *(("sample", reason, number) for reason, number in _by_number(facts.samples_left_out)),
+        (what, status, reason, number)
+        for what, counts in (("source", facts.sources_left_out), ("sample", facts.samples_left_out))
+        for (status, reason), number in _by_number(counts)
     ]
     told = (
         f"Of {counted(found, 'source')} {used} can be used; of "
         f"{counted(facts.num_planned, 'planned sample')} {made} were made."
     )
-    return f"{told}\n\n{markdown_table(('what', 'reason', 'number'), rows)}" if rows else told
+    header = ("what", "status", "reason", "number")
+    return f"{told}\n\n{markdown_table(header, rows)}" if rows else told
 
 
-def _by_number(counts: Counter[str]) -> list[tuple[str, int]]:
+def _by_number(counts: Counter[tuple[Status, str]]) -> list[tuple[tuple[Status, str], int]]:
     return sorted(counts.items(), key=lambda item: (-item[1], item[0]))
 
 

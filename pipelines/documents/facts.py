@@ -39,10 +39,10 @@ class Facts:
     """HR frames of them"""
     sources: Counter[bool] = field(default_factory=Counter)
     """by whether they can be used"""
-    samples_left_out: Counter[str] = field(default_factory=Counter)
-    """by reason"""
-    sources_left_out: Counter[str] = field(default_factory=Counter)
-    """by reason"""
+    samples_left_out: Counter[tuple[Status, str]] = field(default_factory=Counter)
+    """by status and reason"""
+    sources_left_out: Counter[tuple[Status, str]] = field(default_factory=Counter)
+    """by status and reason"""
     licences: Counter[str] = field(default_factory=Counter)
     """samples made, by licence; empty where it is not known"""
     attributions: defaultdict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
@@ -78,7 +78,7 @@ def _count_sources(facts: Facts, layout: Layout) -> None:
         is_used = row["status"] == Status.OK
         facts.sources[is_used] += 1
         if not is_used:
-            facts.sources_left_out[row["reason"]] += 1
+            facts.sources_left_out[Status(row["status"]), row["reason"]] += 1
 
 
 def _count_samples(facts: Facts, layout: Layout, shard: str) -> None:
@@ -86,7 +86,7 @@ def _count_samples(facts: Facts, layout: Layout, shard: str) -> None:
     table = read_columns(str(layout.table("samples", shard)), SampleRow, columns)
     for row in table.to_pylist():
         if row["status"] != Status.OK:
-            facts.samples_left_out[row["reason"]] += 1
+            facts.samples_left_out[Status(row["status"]), row["reason"]] += 1
             continue
         group = (row["split"], SampleKind(row["kind"]))
         facts.samples[group] += 1

@@ -14,6 +14,7 @@ from pathlib import Path
 from pipelines.command import (
     add_inputs,
     add_json,
+    add_retry,
     add_workers,
     check_workers,
     run_command,
@@ -47,6 +48,7 @@ def _parse(arguments: Sequence[str] | None) -> Options:
         output=ours.output.absolute(),
         allow_missing=ours.allow_missing,
         other_libraries=ours.other_libraries,
+        retries=bool(ours.retry),
         json=ours.json,
         num_workers=check_workers(ours.workers),
         beam=beam,
@@ -79,6 +81,7 @@ def _parser() -> argparse.ArgumentParser:
         action="store_true",
         help="try with other versions of libraries and encoders than it was made with",
     )
+    add_retry(parser)
     add_json(parser)
     add_workers(parser, " per machine")
     return parser

@@ -6,6 +6,7 @@ from pipelines.audit.dataset import Dataset, open_dataset, read_damageable
 from pipelines.audit.files import changed_files, changed_markers, described_files
 from pipelines.audit.report import Finding, Report
 from pipelines.audit.sources import FoundSources
+from pipelines.command import RETRY
 from pipelines.job import Job
 from pipelines.media import file_sha256
 from pipelines.pool import WorkerPool
@@ -48,6 +49,10 @@ class MaterializeReport(Report):
             if self.findings
             else "EQUAL: every file has the published bytes, the manifest included"
         )
+        if any(proof.missing for proof in self.shards):
+            verdict += (
+                f". Once its sources are at hand, the same command with {RETRY} makes the rest"
+            )
         return "".join(lines) + super().describe() + verdict + "\n"
 
 

@@ -23,9 +23,9 @@ from pipelines.options import check_apart
 from pipelines.pool import Done, WorkerPool, shared_pool
 from pipelines.run_identity import claim_for_manifest
 from pipelines.run_lock import only_run
-from pipelines.shards import Location
+from pipelines.shards import Location, nowhere, reopen_retryable
 from pipelines.steps import make_shards
-from schemas.source import Source, SourceKind
+from schemas.source import Source
 from schemas.tables import write_table
 from schemas.wording import counted
 
@@ -41,6 +41,8 @@ class Options(NamedTuple):
     """absolute"""
     allow_missing: bool
     other_libraries: bool
+    retries: bool
+    """make shards again that lack samples which may be made now"""
     json: Path | None
     """where the report goes, too"""
     num_workers: int
@@ -71,6 +73,8 @@ def materialize(options: Options) -> MaterializeReport:
         copy_file(published.layout.plan, job.layout.plan, job.layout)
         _write_locations(job.layout, sources, found)
         log_environment(job)
+        if options.retries:
+            reopen_retryable(job.layout, sorted({row.shard for row in plan}))
         make_shards(job, plan, options.beam)
         return prove(published, job, found, pool)
 
@@ -117,11 +121,9 @@ def _check_found(found: FoundSources, total: int, layout: Layout, options: Optio
 
 
 def _write_locations(layout: Layout, sources: Sequence[Source], found: FoundSources) -> None:
-    nowhere = str(layout.logs / "absent")  # such a file is never there
     locations = []
     for source in sources:
-        num_files = source.num_frames if source.kind is SourceKind.FRAMES else 1
-        paths = found.paths.get(source.source_id, [nowhere] * num_files)
+        paths = found.paths.get(source.source_id) or nowhere(layout, source)
         locations.append(Location(source_id=source.source_id, paths=paths))
     with staged(layout) as folder:
         write_table(str(folder / "locations"), Location, locations)

@@ -10,23 +10,26 @@ import sys
 import time
 from collections.abc import Sequence
 
-from pipelines.command import EXIT_OK, run_command, writing_to
+from pipelines.command import EXIT_OK, RETRY, run_command, writing_to
 from pipelines.corpus import Entry, SourceRule, discover, read_source_list
 from pipelines.demo import demo_inputs, demo_rules
 from pipelines.environment import log_environment
 from pipelines.errors import UserError
+from pipelines.generations import commit_plan, not_probed_before, read_plan
 from pipelines.job import Job, check_recipe, describe_environment
 from pipelines.options import Options, check_apart, parse_options
+from pipelines.plan import Plan
 from pipelines.pool import Done, shared_pool
-from pipelines.probing import commit_plan, write_locations
+from pipelines.probing import plan_sources, write_locations
 from pipelines.report import describe_plan, describe_result
 from pipelines.run_identity import claim_output
 from pipelines.run_lock import only_run
+from pipelines.shards import num_retryable, reopen_retryable
 from pipelines.steps import make_shards, probe_sources
 from schemas.manifest import read_manifest
 from schemas.plan import PlannedSample
 from schemas.recipe_files import load_recipe
-from schemas.tables import TABLE_ERRORS, read_table
+from schemas.wording import counted
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -67,40 +70,43 @@ def synthesize(options: Options) -> None:
         environment=environment.value,
     )
     with only_run(job.layout):
-        claim_output(job, entries, rules, options.licences)
+        generation = claim_output(job, entries, rules, options.licences, adds=options.add_sources)
+        job = job.model_copy(update={"generation": generation})
         log_environment(job)
         plan = _plan(job, entries, rules, options)
-        write_locations(job, entries)
         sys.stdout.write(describe_plan(job, plan, options.licences))
         if not options.plan_only:
-            _make(job, plan, options)
+            write_locations(job, entries)
+            _make(job, plan.samples, options)
 
 
-def _plan(
-    job: Job, entries: list[Entry], rules: list[SourceRule], options: Options
-) -> list[PlannedSample]:
-    if job.layout.plan.is_file():
-        try:
-            return read_table(str(job.layout.plan), PlannedSample)
-        except TABLE_ERRORS as error:
-            raise UserError(
-                f"{job.layout.plan} is damaged ({error}): delete it, and the same command plans "
-                "the same again"
-            ) from error
-    num_batches = probe_sources(job, entries, options.beam)
-    return commit_plan(job, num_batches, rules, options.licences)
+def _plan(job: Job, entries: list[Entry], rules: list[SourceRule], options: Options) -> Plan:
+    """The plan with the inputs' generation, which is committed, but for an addition that is only
+    asked about."""
+    before = read_plan(job.layout)
+    if job.generation < before.num_generations:
+        return before
+    num_batches = probe_sources(job, not_probed_before(job, entries, before), options.beam)
+    plan = plan_sources(job, num_batches, rules, options.licences, before)
+    if not (options.plan_only and options.add_sources):
+        commit_plan(job.layout, plan)
+    return plan
 
 
 def _make(job: Job, plan: list[PlannedSample], options: Options) -> None:
     started = time.monotonic()
+    if options.retries:
+        num_reopened = reopen_retryable(job.layout, dict.fromkeys(row.shard for row in plan))
+        sys.stdout.write(f"Retry: {counted(num_reopened, 'shard')}\n")
     make_shards(job, plan, options.beam)
     sys.stdout.write(describe_result(job, time.monotonic() - started))
-    splits = read_manifest(job.layout.root).splits
-    if empty := [split for split, num_samples in splits.items() if not num_samples]:
+    manifest = read_manifest(job.layout.root)
+    if empty := [split for split, num_samples in manifest.splits.items() if not num_samples]:
+        is_curable = num_retryable(job.layout, manifest.shards) > 0
+        cure = f". Once what failed is well again, the same command with {RETRY} makes it"
         raise UserError(
             f"no sample of the {' and '.join(empty)} split could be made; the reasons are in "
-            f"{job.layout.table('samples', 'any').parent}. Once the sources are back, the same "
-            "command makes them"
+            f"{job.layout.table('samples', 'any').parent}{cure if is_curable else ''}"
         )
 
 

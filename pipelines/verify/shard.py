@@ -170,6 +170,9 @@ class _ShardCheck:
                 f"recipe, seed, environment and plan give {found}, it says "
                 f"{self._shard.plan_sha256}",
             )
+        if {row.generation for row in rows} != {self._shard.generation}:
+            told = f"not all samples are planned for generation {self._shard.generation}"
+            self._find("count", MANIFEST_NAME, told)
         return rows
 
     def _check_tar(self, made: list[SampleRow]) -> dict[str, bytes] | None:

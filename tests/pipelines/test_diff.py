@@ -261,10 +261,12 @@ def test_other_frames_of_a_source_are_told(corpus: Path, dataset: Path, tmp_path
 
 
 def test_a_sample_that_one_could_not_make(dataset: Path, copied: Path) -> None:
-    key = edit_first(copied, set(), status=Status.FAILED, reason="worker_died", members=[])
+    key = edit_first(
+        copied, set(), status=Status.FAILED_RETRYABLE, reason="worker_died", members=[]
+    )
     (item,) = compare(dataset, copied).differences
     assert (item.key, item.parts, item.effect) == (key, [], "made in one alone")
-    assert causes(item) == {"outcome": "ok / failed (worker_died)"}
+    assert causes(item) == {"outcome": "ok / failed-retryable (worker_died)"}
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ from pipelines.documents.card import dataset_card
 from pipelines.documents.facts import Coding, Facts, read_facts
 from pipelines.shards import describe_bytes
 from schemas.manifest import DatasetError
-from schemas.record import Record
+from schemas.record import Record, Status
 from schemas.sample import FrameRow, SampleKind, SampleRow, StreamRow
 from schemas.source import Source
 from schemas.tables import arrow_schema, field_table, read_table, write_table
@@ -113,7 +113,7 @@ def test_the_card_counts_what_is_there(dataset: Dataset, card: str) -> None:
             within = [s for s in streams if s.rate_mode == "crf" and low <= s.rate_value < high]
             assert int(cells[2]) == len(within)
 
-    assert table(card, "What was left out") == [["source", "not_media", "1"]]
+    assert table(card, "What was left out") == [["source", "filtered", "not_media", "1"]]
     told = table(card, "What it was made with")
     environment = dataset.manifest.environment
     assert dict(told) == {**environment.libraries, **environment.encoders}
@@ -187,10 +187,15 @@ def test_a_split_of_which_nothing_was_made_is_no_part_of_the_configurations(
 
 def test_what_was_left_out_is_told_by_reason(dataset: Dataset) -> None:
     facts = facts_of()
-    facts.samples_left_out.update({"worker_died": 1, "corrupt": 2})
+    facts.samples_left_out.update(
+        {
+            (Status.FAILED_RETRYABLE, "worker_died"): 1,
+            (Status.FAILED_PERMANENT, "corrupt"): 2,
+        }
+    )
     assert table(dataset_card(dataset.manifest, facts), "What was left out") == [
-        ["sample", "corrupt", "2"],
-        ["sample", "worker_died", "1"],
+        ["sample", "failed-permanent", "corrupt", "2"],
+        ["sample", "failed-retryable", "worker_died", "1"],
     ]
 
 
@@ -222,7 +227,7 @@ def test_croissant_is_valid(described: mlcroissant.Dataset, dataset: Dataset) ->
     # A date would differ between equal runs.
     assert all("datePublished" in warning for warning in metadata.ctx.issues.warnings)
     assert metadata.ctx.is_v1_1()
-    assert (metadata.name, metadata.version) == ("small", "3.0.0")
+    assert (metadata.name, metadata.version) == ("small", "4.0.0")
     assert dataset.manifest.recipe_sha256[:12] in metadata.cite_as
     assert metadata.license == [
         "https://spdx.org/licenses/CC-BY-4.0.html",

@@ -16,9 +16,9 @@ import pytest
 from PIL import Image
 
 from pipelines.corpus import Entry, discover
+from pipelines.failures import FAILURES, failed
 from pipelines.layout import Layout
 from pipelines.pool import WorkerPool
-from pipelines.probe import FAILURES
 from pipelines.probing import _probe_entry, _row
 from pipelines.synthesize.__main__ import main
 from schemas.manifest import read_manifest
@@ -65,11 +65,8 @@ def check_fuzzed(seeds: list[Path], folder: Path, count: int, seed: int, pool: W
     assert len(rows) == len(entries)
     assert all(not rows[path.name].reason for path in seeds)
     for uri, row in rows.items():
-        wanted = (
-            Status.FAILED
-            if row.reason in (*FAILURES, *_DEATHS, "memory_limit")
-            else Status.FILTERED
-        )
+        is_failure = row.reason in FAILURES
+        wanted = failed("probe", row.reason, "").status if is_failure else Status.FILTERED
         assert row.status is (wanted if row.reason else Status.OK), uri
         assert bool(row.detail) == bool(row.reason), uri
         assert str(folder) not in row.detail, uri

@@ -36,7 +36,7 @@ def test_a_truncated_image_is_corrupt(tmp_path: Path, name: str) -> None:
     noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
     Image.fromarray(noise).save(path)
     path.write_bytes(path.read_bytes()[: path.stat().st_size * 2 // 3])
-    assert _refusal(lambda: read_image(str(path))) in ("corrupt", "unreadable")
+    assert _refusal(lambda: read_image(str(path))) == "corrupt"
 
 
 def test_an_image_is_measured_before_it_is_read(

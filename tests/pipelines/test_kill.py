@@ -3,6 +3,7 @@ doubled, nothing is left."""
 
 import os
 import random
+import shutil
 import time
 from pathlib import Path
 
@@ -42,16 +43,73 @@ def test_killed_runs_leave_nothing_but_what_is_finished(torture: Torture, tmp_pa
     assert torture.run(tmp_path / "made", 4, random.Random(7)) >= 1
 
 
+@pytest.fixture(scope="module")
+def first(torture: Torture, arguments: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The uninterrupted dataset, to which sources can be added."""
+    output = tmp_path_factory.mktemp("first") / "made"
+    assert synthesize([*arguments, f"--output={output}"]) == 0
+    assert digests(output) == torture.expected
+    return output
+
+
+@pytest.fixture(scope="module")
+def addition(
+    first: Path, arguments: list[str], tmp_path_factory: pytest.TempPathFactory
+) -> Torture:
+    """Kills runs that add sources."""
+    folder = tmp_path_factory.mktemp("added")
+    corpus, output = make_corpus(folder / "neu", seed=50), folder / "made"
+    shutil.copytree(first, output)
+    adds = [*arguments, f"--input={corpus}", "--add-sources"]
+    started = time.monotonic()
+    status, told, said = Attempt([*adds, f"--output={output}"], output).wait()
+    assert status == 0, said
+    operations, seconds = int(told.splitlines()[-1]), time.monotonic() - started
+    logs, before = log_names(output), digests(first)
+    return Torture(adds, digests(output), logs, operations, seconds, before)
+
+
+@pytest.mark.slow
+def test_killed_additions_leave_nothing_but_what_is_finished(
+    addition: Torture, first: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(first, tmp_path / "made")
+    assert addition.run(tmp_path / "made", 4, random.Random(7)) >= 1
+
+
+@pytest.mark.slow
+def test_after_a_killed_addition_the_first_command_makes_the_first_dataset_or_the_whole(
+    addition: Torture, torture: Torture, first: Path, arguments: list[str], tmp_path: Path
+) -> None:
+    outcomes = set()
+    for part in (0.1, 0.5):
+        output = tmp_path / f"made-{part}"
+        shutil.copytree(first, output)
+        addition.kill(output, part)
+        status, _, said = Attempt([*arguments, f"--output={output}"], output).wait()
+        assert status == 0, said
+        whole = digests(output) == addition.expected
+        assert whole or digests(output) == torture.expected
+        outcomes.add(whole)
+    assert outcomes == {False, True}
+
+
 @pytest.mark.slow
 @pytest.mark.long
 @pytest.mark.timeout(7200)
-def test_a_hundred_killed_runs(torture: Torture, tmp_path: Path) -> None:
+@pytest.mark.parametrize("adds", [False, True])
+def test_a_hundred_killed_runs(
+    torture: Torture, addition: Torture, first: Path, tmp_path: Path, adds: bool
+) -> None:
     seed = int(os.environ.get("KILL_SEED", time.time_ns() % 10**6))
     print(f"KILL_SEED={seed}")  # noqa: T201 - shown if the test fails
     random_source = random.Random(seed)
     killed = 0
     while killed < 100:
-        killed += torture.run(tmp_path / f"made-{killed}-{time.time_ns()}", 10, random_source)
+        output = tmp_path / f"made-{killed}-{time.time_ns()}"
+        if adds:
+            shutil.copytree(first, output)
+        killed += (addition if adds else torture).run(output, 10, random_source)
 
 
 @pytest.mark.slow

@@ -129,11 +129,11 @@ def test_no_shard_holds_two_licences_if_they_are_separated() -> None:
 
 def test_different_licences_have_different_names() -> None:
     licences = ["CC BY 4.0", "CC-BY-4.0", "", "unknown", "夜", "x" * 99, "x" * 98, "MIT"]
-    slugs = licence_slugs(licences)
+    slugs = licence_slugs(licences, {})
     assert len(set(slugs.values())) == len(licences)
     assert all(set(slug) <= set("abcdefghijklmnopqrstuvwxyz0123456789-") for slug in slugs.values())
     assert (slugs["MIT"], slugs["夜"]) == ("mit", "other")
-    assert licence_slugs(reversed(licences)) == slugs
+    assert licence_slugs(reversed(licences), {}) == slugs
 
 
 @pytest.mark.parametrize(

@@ -142,7 +142,9 @@ def test_what_can_be_made_is_made_and_the_rest_when_its_source_is_back(
     assert failures == {"unreadable": 3}
     (tmp_path / "beiseite").rename(moved / "wieder da.mp4")
     shutil.copytree(place / "woanders" / "clip", moved / "clip")
-    assert run(place, moved, output) == 0
+    assert "with --retry failed-retryable makes the rest" in told
+    assert run(place, moved, output) == 1
+    assert run(place, moved, output, "--retry=failed-retryable") == 0
     assert digests(output) == original(place)
     assert not (output / "logs" / "absent_sources.txt").exists()
 

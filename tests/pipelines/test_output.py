@@ -133,7 +133,14 @@ def lose_all_that_was_made(layout: Layout) -> None:
 def lose_the_plan(layout: Layout) -> None:
     lose_all_that_was_made(layout)
     layout.plan.unlink()
-    cut(layout.probed(0))
+    cut(layout.probed(0, 0))
+
+
+def lose_what_was_written_down(layout: Layout) -> None:
+    lose_all_that_was_made(layout)
+    layout.plan.unlink()
+    cut(layout.entries(0, 0))
+    cut(layout.locations)
 
 
 SHARD = "train-000000"
@@ -148,6 +155,7 @@ DAMAGE: dict[str, Callable[[Layout], object]] = {
     "a table that is cut off": lambda layout: cut(layout.table("frames", SHARD)),
     "a plan and nothing made": lose_all_that_was_made,
     "probing that was interrupted": lose_the_plan,
+    "logs that are cut off": lose_what_was_written_down,
     "what a killed run leaves": leave_behind,
 }
 

@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
-from pipelines.corpus import Entry, SourceRule, akin
+from pipelines.corpus import SourceRule, akin
 from pipelines.errors import UserError
+from pipelines.licences import ANY_LICENCE, LicencePolicy
 from pipelines.plan import Plan, make_plan
 from pipelines.probe import Probed
 from schemas.plan import PlannedSample, Span
@@ -44,7 +45,6 @@ def probed(
     **facts: Any,
 ) -> Probed:
     source_id = identity(content or uri)
-    entry = Entry(uri=uri, paths=(path or f"/data/{uri}",), is_folder=False)
     plain = Source(
         source_id=source_id,
         kind=kind,
@@ -60,7 +60,7 @@ def probed(
     )
     return Probed(
         source=plain.model_copy(update=facts),
-        akin=akin(entry),
+        akin=akin(uri),
         spans=[Span(source_id=source_id, start=start, count=count) for start, count in spans],
     )
 
@@ -73,7 +73,9 @@ def video(uri: str, spans: Sequence[tuple[int, int]] = ((0, 8),), **facts: Any) 
     return probed(uri, SourceKind.VIDEO, spans, **facts)
 
 
-def broken(uri: str, reason: str, status: Status = Status.FAILED, source_id: str = "") -> Probed:
+def broken(
+    uri: str, reason: str, status: Status = Status.FAILED_PERMANENT, source_id: str = ""
+) -> Probed:
     facts = {"source_id": source_id, "status": status, "stage": "probe", "reason": reason}
     return image(uri, (), **facts)
 
@@ -569,3 +571,135 @@ def test_a_copy_of_one_picture_of_a_pair_does_not_part_the_pair() -> None:
     copy = image("a.png", content="left")
     groups = groups_by_uri([copy, *pair])
     assert len(set(groups.values())) == 1
+
+
+# Generations
+
+
+def added(
+    before: Plan,
+    items: Sequence[Probed],
+    given: Recipe = SPLIT,
+    rules: Sequence[SourceRule] = (),
+    policy: LicencePolicy = ANY_LICENCE,
+) -> Plan:
+    plan = make_plan(items, rules, given, 0, policy, before)
+    assert plan.samples[: len(before.samples)] == before.samples
+    assert plan.sources[: len(before.sources)] == before.sources
+    return plan
+
+
+def stereo(side: str) -> list[Probed]:
+    return [video(f"{number}_{side}.mp4") for number in range(20)]
+
+
+def test_what_belongs_to_an_earlier_source_has_its_group_and_split() -> None:
+    before = make_plan(stereo("left"), [], SPLIT, 0)
+    plan = added(before, stereo("right"))
+    told = {uri: (s.group, s.split) for s in plan.sources for uri in s.uris}
+    assert {split for _, split in told.values()} == {"train", "validation"}
+    for number in range(20):
+        assert told[f"{number}_right.mp4"] == told[f"{number}_left.mp4"]
+    assert [s.generation for s in plan.sources] == [0] * 20 + [1] * 20
+
+
+def test_earlier_groups_of_the_source_list_are_remembered() -> None:
+    rules = [rule("0_left*", group="a"), rule("0_right*", group="b")]
+    before = make_plan([*stereo("left"), *stereo("right")], rules, SPLIT, 0)
+    plan = added(before, [video("new.mp4")], rules=[rule("new*", group="b")])
+    splits = {uri: (s.group, s.split) for s in plan.sources for uri in s.uris}
+    assert splits["new.mp4"] == splits["0_left.mp4"] == splits["0_right.mp4"]
+    assert splits["new.mp4"][0] == "a"
+
+
+def test_the_source_list_is_about_new_sources_only() -> None:
+    before = make_plan(videos(20), [], SPLIT, 0)
+    rules = [rule("*", group="g", split="validation", licence="CC0")]
+    plan = added(before, [video("x.mp4"), video("y.mp4")], rules=rules)
+    new = [source for source in plan.sources if source.generation]
+    assert {(s.group, s.split, s.licence) for s in new} == {("g", "validation", "CC0")}
+
+
+def test_an_equal_source_at_a_new_place_binds_what_lies_beside_it() -> None:
+    before = make_plan(videos(20), [], SPLIT, 0)
+    splits = split_of(before)
+    for number in range(20):
+        copy = video("copy_left.mp4", content=f"videos/{number}.mp4")
+        plan = added(before, [copy, video("copy_right.mp4")])
+        assert split_of(plan)["copy_right.mp4"] == splits[f"videos/{number}.mp4"]
+
+
+def test_what_would_join_both_splits_is_refused() -> None:
+    before = make_plan(videos(20), [], SPLIT, 0)
+    by_split = {split: uri for uri, split in split_of(before).items()}
+    left, right = by_split["train"], by_split["validation"]
+    joining = [
+        video("pair_left.mp4", content=left),
+        video("pair_right.mp4", content=right),
+        video("pair.mp4"),
+    ]
+    with pytest.raises(UserError) as caught:
+        added(before, joining)
+    assert f"{left} into train and {right} into validation" in str(caught.value)
+    assert "leave out what joins them, such as pair.mp4" in str(caught.value)
+    rules = [rule("other*", split="validation")]
+    beside = [video("other_left.mp4", content=left), video("other_right.mp4")]
+    with pytest.raises(UserError, match=f"{left} into train and other_right.mp4 into val"):
+        added(before, beside, rules=rules)
+
+
+def test_shards_are_numbered_on_and_packs_hold_what_is_new() -> None:
+    given = recipe(validation_fraction=0.3, shard_mib=0.2, pseudo_video={"frames": 3})
+    before = make_plan([*videos(30), *images(10)], [], given, 0)
+    new = [*(video(f"new/{n}.mp4") for n in range(30)), *(image(f"new/{n}.png") for n in range(10))]
+    plan = added(before, new, given)
+    assert plan.shards[: len(before.shards)] == before.shards
+    names = [rows[0].shard for rows in plan.shards]
+    for split in ("train", "validation"):
+        of_split = [name for name in names if name.startswith(split)]
+        assert of_split == [f"{split}-{number:06d}" for number in range(len(of_split))]
+    generations = {source.source_id: source.generation for source in plan.sources}
+    for row in plan.samples:
+        assert {generations[span.source_id] for span in row.spans} == {row.generation}
+    assert plan.num_generations == 2
+    for shuffled in (list(reversed(new)), [*videos(30), *images(10), *new]):
+        assert make_plan(shuffled, [], given, 0, before=before) == plan
+
+
+def test_a_licence_keeps_the_name_that_its_shards_have() -> None:
+    policy = LicencePolicy(separate=True)
+    before = make_plan(videos(2), [rule("*", licence="CC BY")], recipe(), 0, policy)
+    rules = [rule("a*", licence="CC BY"), rule("b*", licence="cc-by"), rule("c*", licence="X")]
+    new = [video("a.mp4"), video("b.mp4"), video("c.mp4")]
+    plan = added(before, new, recipe(), rules, policy)
+    shards = {row.licence: row.shard for row in plan.samples if row.generation}
+    assert shards["CC BY"] == "train-cc-by-000001" and shards["X"] == "train-x-000000"
+    assert shards["cc-by"].startswith("train-cc-by-") and shards["cc-by"].endswith("-000000")
+    assert len(shards["cc-by"]) > len("train-cc-by-000000")
+
+
+def test_both_splits_are_asked_of_the_whole_and_not_of_the_addition() -> None:
+    before = make_plan(videos(20), [], SPLIT, 0)
+    plan = added(before, [video("x.mp4")], rules=[rule("x*", split="train")])
+    assert len(plan.samples) == 21
+
+
+def test_what_failed_before_is_replaced_only_where_it_is_tried_again() -> None:
+    failed = [
+        broken("a.mp4", "unreadable", Status.FAILED_RETRYABLE),
+        broken("b.mp4", "unreadable", Status.FAILED_RETRYABLE),
+        broken("c.mp4", "corrupt"),
+    ]
+    before = make_plan([*videos(3), *failed], [], recipe(), 0)
+    rows = [video("a.mp4"), broken("c.mp4", "corrupt")]
+    plan = make_plan(rows, [], recipe(), 0, before=before)
+    told = {s.uris[0]: (s.reason, s.generation) for s in plan.sources if "/" not in s.uris[0]}
+    assert told == {"a.mp4": ("", 1), "b.mp4": ("unreadable", 0), "c.mp4": ("corrupt", 0)}
+
+
+def test_an_addition_of_nothing_new_is_refused() -> None:
+    before = make_plan(videos(3), [], recipe(), 0)
+    with pytest.raises(UserError, match="nothing to add"):
+        added(before, videos(2), recipe())
+    with pytest.raises(UserError, match=r"of 1 new source, none can be used \(1 corrupt\)"):
+        added(before, [*videos(2), broken("c.png", "corrupt")], recipe())

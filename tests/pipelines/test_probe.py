@@ -40,7 +40,11 @@ def _filtered(reason: str) -> tuple[Status, str, str]:
 
 
 def _failed(reason: str) -> tuple[Status, str, str]:
-    return Status.FAILED, "probe", reason
+    return Status.FAILED_PERMANENT, "probe", reason
+
+
+def _retryable(reason: str) -> tuple[Status, str, str]:
+    return Status.FAILED_RETRYABLE, "probe", reason
 
 
 # Images
@@ -105,7 +109,9 @@ def test_files_that_are_no_use_become_rows(tmp_path: Path) -> None:
     assert _outcome(probe_one(tmp_path / "readme.png")) == _filtered("not_media")
     assert _outcome(probe_one(cut_off)) == _failed("corrupt")
     assert _outcome(probe_one(tmp_path / "moving.webp")) == _filtered("multi_frame_image")
-    assert _outcome(probe_one(tmp_path / "broken.png")) == _failed("unreadable")
+    assert _outcome(probe_one(tmp_path / "broken.png")) == _retryable("unreadable")
+    (tmp_path / "headless.png").write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(99))
+    assert _outcome(probe_one(tmp_path / "headless.png")) == _failed("corrupt")
     assert probe_one(cut_off).source.source_id
 
 

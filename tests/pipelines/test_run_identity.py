@@ -94,9 +94,10 @@ def test_another_run_is_refused_in_one_sentence_and_nothing_is_touched(
     changes, inputs, rules = CHANGES[words](tmp_path / "in")
     with pytest.raises(UserError) as caught:
         claim_output(job(output, **changes), inputs, rules)
+    cure = "add them with --add-sources, " if words == "other inputs" else ""
     assert str(caught.value) == (
         f"{output} holds a dataset (recipe cavsr, seed 3) made with {words}: "
-        "choose another --output, or delete the folder"
+        f"{cure}choose another --output, or delete the folder"
     )
     assert files_below(output) == before
 

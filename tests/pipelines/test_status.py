@@ -109,11 +109,11 @@ def test_a_run_that_was_killed(dataset: Path, tmp_path: Path) -> None:
 
 def test_probing_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     layout = Layout(tmp_path / "set")
-    layout.entries(0).parent.mkdir(parents=True)
-    layout.probed(0).parent.mkdir(parents=True)
-    layout.entries(0).write_text(json.dumps([[], [], []]))
-    layout.entries(1).write_text(json.dumps([[]]))
-    layout.probed(2).touch()
+    layout.entries(0, 0).parent.mkdir(parents=True)
+    layout.probed(0, 0).parent.mkdir(parents=True)
+    layout.entries(0, 0).write_text(json.dumps([[], [], []]))
+    layout.entries(0, 1).write_text(json.dumps([[]]))
+    layout.probed(0, 2).touch()
     status = told(layout.root, tmp_path, 1)
     assert (status.batches_probed, status.batches, status.shards) == (1, 4, 0)
     assert "probing    1 of 4 batches of sources" in capsys.readouterr().out

@@ -95,13 +95,13 @@ def test_enums_come_back_as_members_and_are_plain_words_in_the_file() -> None:
     rows: list[Record] = [
         source(1, kind=SourceKind.FRAMES),
         source(2, status=Status.FILTERED, reason="flat"),
-        source(3, status=Status.FAILED),
+        source(3, status=Status.FAILED_RETRYABLE),
     ]
     data = written(Source, rows)
     first, *_ = read_table(io.BytesIO(data), Source)
     assert first.kind is SourceKind.FRAMES
     plain = pq.read_table(io.BytesIO(data)).to_pylist()
-    assert [row["status"] for row in plain] == ["ok", "filtered", "failed"]
+    assert [row["status"] for row in plain] == ["ok", "filtered", "failed-retryable"]
     assert {type(member.value) for member in (*FrameType, *SampleKind)} == {str}
 
 
@@ -271,9 +271,9 @@ def test_rows_are_found_by_a_column(tmp_path: Path) -> None:
 
 
 def test_single_columns_can_be_read() -> None:
-    data = written(Source, [source(1), source(2, status=Status.FAILED)])
+    data = written(Source, [source(1), source(2, status=Status.FAILED_RETRYABLE)])
     table = read_columns(io.BytesIO(data), Source, ["status"])
-    assert table.to_pylist() == [{"status": "ok"}, {"status": "failed"}]
+    assert table.to_pylist() == [{"status": "ok"}, {"status": "failed-retryable"}]
     assert read_columns(io.BytesIO(data), Source, []).num_rows == 2
 
 

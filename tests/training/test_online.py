@@ -355,7 +355,7 @@ def test_all_that_cannot_be_used_is_named_at_once(tmp_path: Path) -> None:
     for part in (
         "small 夜.png: 210x60 is too small for patches of 64x64",
         "narrow.png: the recipe makes clips of 2 patches of it: too few for frames = 4",
-        "text.png: cannot be read (unreadable",
+        "text.png: cannot be read (corrupt",
         "none.png: cannot be read (",
         "array 5: uint8 of shape (150, 210), expected",
     ):

@@ -114,7 +114,7 @@ def test_another_codec_s_stream_is_refused() -> None:
     made = coded("vp8", 1)
     with pytest.raises(CodecError, match="container says vp8, the record mpeg4"):
         trace(made.nut, "mpeg4", 25)
-    with pytest.raises(CodecError, match="unreadable"):
+    with pytest.raises(CodecError, match="unreadable_header"):
         trace(b"no container", "h264", 25)
 
 

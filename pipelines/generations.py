@@ -1,0 +1,105 @@
+"""The committed plan, which grows by a generation whenever sources are added.
+
+Plan and table of sources are two files that change together. So the new table waits in the logs;
+the plan is published, which commits the generation; then the table takes its place. A run that
+begins settles what a killed one left between these steps.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from pipelines.corpus import Entry
+from pipelines.errors import UserError
+from pipelines.job import Job
+from pipelines.layout import Layout, publish, staged
+from pipelines.plan import NOTHING, Plan
+from pipelines.probe import files_of
+from pipelines.probing import file_sizes, read_entries
+from schemas.plan import PlannedSample
+from schemas.record import Status
+from schemas.source import Source
+from schemas.tables import TABLE_ERRORS, TableWriter, read_columns, read_table, write_table
+
+
+def num_generations(layout: Layout) -> int:
+    """How many generations are committed.
+
+    Raises:
+        UserError: if the plan is damaged.
+    """
+    if not layout.plan.is_file():
+        return 0
+    try:
+        table = read_columns(str(layout.plan), PlannedSample, ["generation"])
+    except TABLE_ERRORS as error:
+        raise _damaged(layout, layout.plan, error) from error
+    return max(table.column("generation").to_pylist()) + 1
+
+
+def read_plan(layout: Layout) -> Plan:
+    """What is committed, once all of it lies in its place.
+
+    Raises:
+        UserError: if a table is damaged.
+    """
+    committed = num_generations(layout)
+    if layout.next_sources.is_file():
+        waiting = read_columns(str(layout.next_sources), Source, ["generation"])
+        if max(waiting.column("generation").to_pylist()) + 1 == committed:
+            publish(layout.next_sources, layout.sources)
+        else:
+            layout.next_sources.unlink()
+    if not committed:
+        return NOTHING
+    samples = read_table(str(layout.plan), PlannedSample)
+    try:
+        return Plan(read_table(str(layout.sources), Source), samples)
+    except TABLE_ERRORS as error:
+        raise _damaged(layout, layout.sources, error) from error
+
+
+def _damaged(layout: Layout, table: Path, error: Exception) -> UserError:
+    return UserError(
+        f"{table} is damaged ({error}): delete {layout.plan}, and the same command plans the same "
+        "again; then give those that added sources once more, in their order"
+    )
+
+
+def commit_plan(layout: Layout, plan: Plan) -> None:
+    """Publish a plan that is one generation longer than the committed one."""
+    with staged(layout) as folder:
+        write_table(str(folder / "sources"), Source, plan.sources)
+        publish(folder / "sources", layout.next_sources)
+        writer = TableWriter(str(folder / "plan"), PlannedSample)
+        for rows in plan.shards:
+            writer.write_group(rows)
+        writer.close()
+        layout.manifest.unlink(missing_ok=True)  # it tells of the plan that was
+        publish(folder / "plan", layout.plan)
+    publish(layout.next_sources, layout.sources)
+
+
+def not_probed_before(job: Job, entries: Sequence[Entry], before: Plan) -> list[Entry]:
+    """Inputs that no earlier generation has looked at, at the same place and of the same size.
+
+    What could not be read then is looked at again.
+    """
+    earlier = {
+        entry for number in range(job.generation) for entry in read_entries(job.layout, number)
+    }
+    sizes = {
+        uri: source.size
+        for source in before.sources
+        if source.status is not Status.FAILED_RETRYABLE
+        for uri in source.uris
+    }
+
+    def is_known(entry: Entry) -> bool:
+        return sizes.get(entry.uri) == sum(file_sizes(entry))
+
+    return [
+        entry
+        for entry in entries
+        if entry not in earlier
+        or not (is_known(entry) or (entry.is_folder and all(map(is_known, files_of(entry)))))
+    ]
