@@ -7,7 +7,7 @@ since they may lead in circles. What is neither a file nor a folder (a pipe, a d
 
 import csv
 import glob
-import os
+import io
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -17,8 +17,8 @@ from pathlib import Path
 
 from pipelines.errors import UserError
 from schemas.source import SPLITS
+from schemas.store import Place, StorePath, absolute, place
 
-_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 _NUMBERED = re.compile(r"(?P<prefix>.*?)(?P<number>\d+)")
 _SUFFIX = re.compile(r"\.[A-Za-z0-9]{2,5}$")
 _STEREO = re.compile(r"[_-](left|right|l|r)$", re.IGNORECASE)
@@ -32,22 +32,25 @@ class Entry:
     uri: str
     """the input's name and the path below it, with forward slashes, such as photos/a.png"""
     paths: tuple[str, ...]
-    """absolute; of a folder its files, in numeric order"""
+    """absolute, or URLs; of a folder its files, in numeric order"""
     is_folder: bool
     """whether the paths are the numbered files of one folder"""
+    sizes: tuple[int, ...] = ()
+    """bytes of each, of what lies in a store: listing it told"""
 
 
 def discover(inputs: Sequence[str]) -> list[Entry]:
     """Find everything that the inputs name.
 
     Args:
-        inputs: folders (searched with all below them), globs, or single files.
+        inputs: folders (searched with all below them), globs, or single files; paths or URLs.
 
     Returns:
         Entries sorted by uri, each file in one of them only.
 
     Raises:
-        UserError: if an input is missing, empty, or no local path.
+        UserError: if an input is missing or empty.
+        StoreError: if a store cannot be read.
     """
     found: dict[tuple[str, ...], Entry] = {}
     for text in inputs:
@@ -81,51 +84,66 @@ def _without_repeats(entries: list[Entry]) -> list[Entry]:
 
 
 def _entries_of(text: str) -> Iterator[Entry]:
-    if _URL.match(text):
-        raise UserError(
-            f"the input {text!r} is a URL, and only local paths are read: "
-            "copy or mount the data, and give the path"
-        )
-    path = Path(os.path.abspath(text))
+    path = place(absolute(text))
+    if isinstance(path, StorePath):
+        path.check()
     if path.is_dir():
         yield from _walk(path, path.name)
     elif path.is_file():
         yield _file_entry(path, path.name)
     elif glob.has_magic(text):
-        yield from _matches(text)
+        yield from _matches(path)
     else:
         problem = "is neither a file nor a folder" if path.exists() else "does not exist"
         raise UserError(f"the input {text!r} {problem}: check the path ({path})")
 
 
-def _matches(pattern: str) -> Iterator[Entry]:
-    matches = sorted(glob.glob(os.path.abspath(pattern), recursive=True))
+def _matches(pattern: Place) -> Iterator[Entry]:
+    base = _fixed_part(pattern)
+    if isinstance(base, StorePath):
+        parts = pattern.relative_to(base).parts  # type: ignore[arg-type]
+        matches: list[Place] = sorted(_glob(base, parts), key=str)
+    else:
+        matches = [Path(match) for match in sorted(glob.glob(str(pattern), recursive=True))]
     if not matches:
         raise UserError(
-            f"the glob {pattern!r} matches nothing: check it, and quote it so that the shell "
+            f"the glob {str(pattern)!r} matches nothing: check it, and quote it so that the shell "
             "does not expand it"
         )
-    base = _fixed_part(Path(os.path.abspath(pattern)))
-    for match in map(Path, matches):
-        uri = (Path(base.name) / match.relative_to(base)).as_posix()
+    for match in matches:
+        below = match.relative_to(base)  # type: ignore[arg-type]
+        uri = (Path(base.name) / below).as_posix()
         if match.is_dir():
             yield from _walk(match, uri)
         elif match.is_file():
             yield _file_entry(match, uri)
 
 
-def _fixed_part(pattern: Path) -> Path:
+def _fixed_part(pattern: Place) -> Place:
     """The folder above the first part that is a pattern."""
-    fixed = [part for part in (pattern, *pattern.parents) if not glob.has_magic(str(part))]
-    return fixed[0]
+    while glob.has_magic(str(pattern)):
+        pattern = pattern.parent
+    return pattern
 
 
-def _walk(folder: Path, uri: str) -> Iterator[Entry]:
+def _glob(folder: StorePath, parts: Sequence[str]) -> set[StorePath]:
+    """What `glob.glob` finds on a disk: ** is any number of folders, hidden ones are skipped."""
+    if not parts:
+        return {folder}
+    children = [child for child in folder.iterdir() if not child.name.startswith(".")]
+    if parts[0] == "**":
+        below = set().union(*(_glob(child, parts) for child in children if child.is_dir()))
+        return below | _glob(folder, parts[1:])
+    matching = [child for child in children if fnmatchcase(child.name, parts[0])]
+    return set().union(*(_glob(child, parts[1:]) for child in matching))
+
+
+def _walk(folder: Place, uri: str) -> Iterator[Entry]:
     children = _visible_children(folder)
     files = [child for child in children if child.is_file() or _is_broken_link(child)]
     ordered = _in_numeric_order(files)
     if ordered:
-        yield Entry(uri=_printable(uri), paths=tuple(map(str, ordered)), is_folder=True)
+        yield _entry(ordered, uri, is_folder=True)
     else:
         yield from (_file_entry(file, f"{uri}/{file.name}") for file in files)
     for child in children:
@@ -133,19 +151,29 @@ def _walk(folder: Path, uri: str) -> Iterator[Entry]:
             yield from _walk(child, f"{uri}/{child.name}")
 
 
-def _visible_children(folder: Path) -> list[Path]:
+def _visible_children(folder: Place) -> list[Place]:
     try:
-        return sorted(child for child in folder.iterdir() if not child.name.startswith("."))
+        children = [child for child in folder.iterdir() if not child.name.startswith(".")]
+        return sorted(children, key=lambda child: child.name)
     except PermissionError as error:
         raise UserError(f"cannot list the folder {str(folder)!r}: {error.strerror}") from error
 
 
-def _is_broken_link(path: Path) -> bool:
+def _is_broken_link(path: Place) -> bool:
     return path.is_symlink() and not path.exists()  # becomes a row that says so
 
 
-def _file_entry(path: Path, uri: str) -> Entry:
-    return Entry(uri=_printable(uri), paths=(str(path),), is_folder=False)
+def _file_entry(path: Place, uri: str) -> Entry:
+    return _entry([path], uri, is_folder=False)
+
+
+def _entry(files: Sequence[Place], uri: str, *, is_folder: bool) -> Entry:
+    return Entry(
+        uri=_printable(uri),
+        paths=tuple(map(str, files)),
+        is_folder=is_folder,
+        sizes=tuple(file.size for file in files if isinstance(file, StorePath)),
+    )
 
 
 def _printable(uri: str) -> str:
@@ -153,7 +181,7 @@ def _printable(uri: str) -> str:
     return uri.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
 
-def _in_numeric_order(files: list[Path]) -> list[Path] | None:
+def _in_numeric_order(files: list[Place]) -> list[Place] | None:
     """The files in the order of their numbers; None where they are no numbered series."""
     numbered = {}
     prefixes = set()
@@ -207,7 +235,10 @@ def read_source_list(path: str) -> list[SourceRule]:
         UserError: if the file is missing, is no such table, or names another split.
     """
     try:
-        with open(path, encoding="utf-8-sig", newline="") as file:
+        with (
+            place(path).open("rb") as opened,
+            io.TextIOWrapper(opened, encoding="utf-8-sig", newline="") as file,
+        ):
             reader = csv.DictReader(file, restkey="", restval="")
             _check_header(path, reader.fieldnames or [])
             return [_rule(path, reader.line_num, row) for row in reader]

@@ -3,7 +3,6 @@
 import shutil
 from collections import Counter
 from collections.abc import Sequence
-from pathlib import Path
 
 from pipelines.documents import documents
 from pipelines.job import Job
@@ -14,6 +13,7 @@ from schemas.plan import PlannedSample
 from schemas.record import Record, Status
 from schemas.sample import SampleRow
 from schemas.source import Source
+from schemas.store import Place
 from schemas.tables import read_columns, write_table
 
 
@@ -47,7 +47,7 @@ def describe_dataset(job: Job, shards: Sequence[Shard]) -> Manifest:
         job: the run.
         shards: sorted by name.
     """
-    tables: dict[Path, type[Record]] = {
+    tables: dict[Place, type[Record]] = {
         job.layout.plan: PlannedSample,
         job.layout.sources: Source,
         job.layout.shards: Shard,
@@ -75,14 +75,14 @@ def describe_dataset(job: Job, shards: Sequence[Shard]) -> Manifest:
     return manifest.model_copy(update={"documents": described})
 
 
-def _describe_table(job: Job, path: Path, record: type[Record]) -> DataFile:
+def _describe_table(job: Job, path: Place, record: type[Record]) -> DataFile:
     num_rows = read_columns(str(path), record, []).num_rows
     return describe_file(path, job.layout.relative(path), num_rows)
 
 
 def _count_failures(job: Job, shards: Sequence[Shard]) -> Counter[str]:
     layout = job.layout
-    tables: list[tuple[Path, type[Record]]] = [(layout.sources, Source)]
+    tables: list[tuple[Place, type[Record]]] = [(layout.sources, Source)]
     tables += [(layout.table("samples", shard.shard), SampleRow) for shard in shards]
     reasons: Counter[str] = Counter()
     for path, record in tables:

@@ -7,18 +7,31 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from apache_beam.options.pipeline_options import PipelineOptions, StandardOptions, TypeOptions
+from apache_beam.options.pipeline_options import (
+    PipelineOptions,
+    S3Options,
+    StandardOptions,
+    TypeOptions,
+)
 from apache_beam.runners.runner import create_runner
 
 from pipelines.errors import UserError
 from pipelines.licences import LicencePolicy
 from pipelines.pool import available_cores
 from schemas.recipe_files import shipped_recipes
+from schemas.store import is_url
 
 DEFAULT_RECIPE = "cavsr"
 DEMO_OUTPUT = "build/demo/dataset"
 _SEEDS = 2**63  # what a table stores
 _LOCAL_RUNNERS = ("DirectRunner", "FnApiRunner", "PrismRunner")
+_S3_VARIABLES = {
+    "s3_access_key_id": ["AWS_ACCESS_KEY_ID"],
+    "s3_secret_access_key": ["AWS_SECRET_ACCESS_KEY"],
+    "s3_session_token": ["AWS_SESSION_TOKEN"],
+    "s3_endpoint_url": ["AWS_ENDPOINT_URL"],
+    "s3_region_name": ["AWS_REGION", "AWS_DEFAULT_REGION"],
+}
 
 
 class Options(NamedTuple):
@@ -49,14 +62,15 @@ def _parser() -> argparse.ArgumentParser:
         action="append",
         default=[],
         metavar="PATH",
-        help="folder, file or glob of images, videos and frame folders; repeatable. "
+        help="folder, file or glob of images, videos and frame folders, also s3://BUCKET/PATH or "
+        "gs://BUCKET/PATH; repeatable. "
         "Default: the demo corpus",
     )
     parser.add_argument(
         "--output",
         default="",
         metavar="FOLDER",
-        help=f"where the dataset goes; default with the demo corpus: {DEMO_OUTPUT}",
+        help=f"where the dataset goes, also by URL; default with the demo corpus: {DEMO_OUTPUT}",
     )
     parser.add_argument(
         "--recipe",
@@ -143,11 +157,17 @@ def check_apart(output: str, inputs: Sequence[str]) -> None:
         UserError: if it does.
     """
     for text in inputs:
-        if os.path.isdir(text) and Path(output).is_relative_to(os.path.abspath(text)):
+        if _lies_in(output, text):
             raise UserError(
                 f"--output {output} lies in the input {text!r}, which would find its own outcome "
                 "the next time: choose a folder outside"
             )
+
+
+def _lies_in(output: str, text: str) -> bool:
+    if is_url(output) or is_url(text):
+        return f"{output}/".startswith(f"{text.rstrip('/')}/")
+    return os.path.isdir(text) and Path(output).is_relative_to(os.path.abspath(text))
 
 
 def _check_others(others: Sequence[str], parser: argparse.ArgumentParser) -> None:
@@ -169,6 +189,7 @@ def _check_others(others: Sequence[str], parser: argparse.ArgumentParser) -> Non
 
 def _beam_options(others: Sequence[str]) -> PipelineOptions:
     options = PipelineOptions(list(others))
+    _export_store_options(options)
     standard = options.view_as(StandardOptions)
     try:
         create_runner(standard.runner or _LOCAL_RUNNERS[0])
@@ -179,3 +200,11 @@ def _beam_options(others: Sequence[str]) -> PipelineOptions:
         # triggers in the graph that this could make unsafe.
         options.view_as(TypeOptions).allow_unsafe_triggers = True
     return options
+
+
+def _export_store_options(options: PipelineOptions) -> None:
+    """Put what Beam is told of S3 where pyarrow and worker processes find it, too."""
+    told = options.view_as(S3Options).get_all_options(drop_default=True)
+    for option, variables in _S3_VARIABLES.items():
+        if told.get(option):
+            os.environ.update(dict.fromkeys(variables, told[option]))

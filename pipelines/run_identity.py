@@ -1,7 +1,6 @@
 """Which run a folder belongs to, so that none goes on with the work of another."""
 
 import os
-import shutil
 from collections.abc import Sequence, Set
 from dataclasses import asdict
 from pathlib import Path
@@ -13,8 +12,10 @@ from pipelines.errors import UserError
 from pipelines.job import Job
 from pipelines.layout import Layout, publish_bytes
 from pipelines.licences import LicencePolicy
+from pipelines.store import remove_tree
 from schemas.manifest import Environment, sha256_json
 from schemas.record import SCHEMA_VERSION, Record, SchemaVersionError, check_schema_version
+from schemas.store import Place
 from schemas.wording import counted
 
 
@@ -63,7 +64,7 @@ def claim_output(
     Raises:
         UserError: if it cannot be written, or holds something else.
     """
-    inputs_sha256 = sha256_json([(entry.uri, _sizes(entry.paths)) for entry in entries])
+    inputs_sha256 = sha256_json([(entry.uri, _sizes(entry)) for entry in entries])
     source_list_sha256 = sha256_json([asdict(rule) for rule in rules])
     _claim(job, inputs_sha256, source_list_sha256, policy or LicencePolicy())
 
@@ -111,7 +112,7 @@ def _forget_plan_of_another(layout: Layout, wanted: RunIdentity) -> None:
     """Nothing was made yet, so a plan holds nobody back: plans are there to be changed."""
     if _read(layout.run) != wanted:
         for folder in (layout.logs, layout.plan.parent):
-            shutil.rmtree(folder, ignore_errors=True)
+            remove_tree(folder)
 
 
 def _code_sha256() -> str:
@@ -124,11 +125,13 @@ def _code_sha256() -> str:
     return sha256_json(texts)
 
 
-def _sizes(paths: Sequence[str]) -> list[int]:
-    return [os.path.getsize(path) if os.path.isfile(path) else 0 for path in paths]
+def _sizes(entry: Entry) -> list[int]:
+    if entry.sizes:
+        return list(entry.sizes)
+    return [os.path.getsize(path) if os.path.isfile(path) else 0 for path in entry.paths]
 
 
-def _read(file: Path) -> RunIdentity:
+def _read(file: Place) -> RunIdentity:
     text = file.read_bytes()
     try:
         return RunIdentity.model_validate_json(text)
@@ -139,7 +142,7 @@ def _read(file: Path) -> RunIdentity:
         ) from error
 
 
-def _check_same(root: Path, found: RunIdentity, wanted: RunIdentity) -> None:
+def _check_same(root: Place, found: RunIdentity, wanted: RunIdentity) -> None:
     try:
         check_schema_version(found.schema_version, str(root))
     except SchemaVersionError as error:

@@ -24,6 +24,7 @@ from schemas.plan import PlannedSample
 from schemas.record import Record, Status
 from schemas.sample import FrameRow, SampleRow, StreamRow
 from schemas.source import SPLITS, Source
+from schemas.store import Place, StoreError, for_arrow, place, place_argument
 from schemas.tables import TABLE_ERRORS, read_columns
 from schemas.view import ANY, MOST_WEIGHT, ViewAbout, ViewRow, write_view
 from schemas.wording import counted
@@ -65,7 +66,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         rows = select(dataset, others, query)
         hashes = {name: other.manifest.sha256 for name, other in others.items()}
         about = _write(options.output, dataset, query, hashes, rows)
-    except (UserError, DatasetError) as error:
+    except (UserError, DatasetError, StoreError) as error:
         sys.stderr.write(f"pipelines.view: {error}\n")
         return EXIT_USER_ERROR
     sys.stdout.write(_describe(dataset, rows))
@@ -84,7 +85,7 @@ def _parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     add = parser.add_argument
-    add("dataset", type=Path, metavar="DATASET", help="folder of a dataset")
+    add("dataset", type=place_argument, metavar="DATASET", help="a dataset: a folder or a URL")
     add("--output", type=Path, required=True, metavar="PARQUET", help="the view to write")
     query = parser.add_mutually_exclusive_group(required=True)
     query.add_argument(
@@ -129,7 +130,7 @@ def _open_others(given: Sequence[str]) -> dict[str, Dataset]:
                 f"--with {text}: give NAME=DATASET, with a name of its own of small letters and "
                 "digits, such as --with other=datasets/second"
             )
-        others[name] = open_dataset(Path(folder))
+        others[name] = open_dataset(place(folder))
     return others
 
 
@@ -183,15 +184,16 @@ def _add_tables(connection: duckdb.DuckDBPyConnection, datasets: Mapping[str, Da
     connection.execute("SET lock_configuration = true")
 
 
-def _files(dataset: Dataset) -> dict[str, list[Path]]:
+def _files(dataset: Dataset) -> dict[str, list[Place]]:
     layout, shards = dataset.layout, dataset.manifest.shards
     files = {table: [layout.table(table, s.shard) for s in shards] for table in SHARD_TABLES}
     return files | {"sources": [layout.sources], "plan": [layout.plan]}
 
 
-def _open(files: Sequence[Path]) -> pyarrow.dataset.Dataset:
+def _open(files: Sequence[Place]) -> pyarrow.dataset.Dataset:
     try:
-        return pyarrow.dataset.dataset([str(file) for file in files], format=_PARQUET)
+        paths, file_system = for_arrow(files)
+        return pyarrow.dataset.dataset(paths, filesystem=file_system, format=_PARQUET)
     except TABLE_ERRORS as error:
         raise DatasetError(
             f"{files[0]} or a table beside it is missing or damaged ({error}): copy the dataset "

@@ -6,13 +6,14 @@ tools take them (environment, configuration files, the machine's role), never fr
 
 from __future__ import annotations
 
+import argparse
 import functools
 import io
 import logging
 import os
 import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from datetime import timedelta
 from pathlib import Path, PurePosixPath
 from typing import Any, TypeVar
@@ -56,6 +57,15 @@ class StoreError(Exception):
 def is_url(text: str) -> bool:
     """Whether a text is a URL, of whatever scheme, and no local path."""
     return _URL.match(text) is not None
+
+
+def absolute(text: str) -> str:
+    """A place that means the same in every process: a URL, or an absolute path.
+
+    Raises:
+        StoreError: if it is a URL of another kind.
+    """
+    return str(StorePath(text)) if is_url(text) else os.path.abspath(text)
 
 
 def place(text: str) -> Path | StorePath:
@@ -145,7 +155,9 @@ class StorePath:
 
     def is_dir(self) -> bool:
         """Whether there are objects below."""
-        return self._size == -1 if self._size is not None else next(self.iterdir(), None) is not None
+        return (
+            self._size == -1 if self._size is not None else next(self.iterdir(), None) is not None
+        )
 
     def exists(self) -> bool:
         """Whether there is anything."""
@@ -171,8 +183,14 @@ class StorePath:
 
     @property
     def version(self) -> str:
-        """Tells what is there from what may be there another time."""
+        """Tells what is there from what may be there another time.
+
+        Raises:
+            FileNotFoundError: if there is no such object.
+        """
         info = self._info()
+        if info.type != pyarrow.fs.FileType.File:
+            raise FileNotFoundError(2, "no such object", str(self))
         return f"{info.size} {info.mtime_ns}"
 
     def iterdir(self) -> Iterator[StorePath]:
@@ -257,6 +275,22 @@ class StorePath:
 
 
 Place = Path | StorePath
+
+
+def place_argument(text: str) -> Place:
+    """A place on the command line."""
+    try:
+        return place(text)
+    except StoreError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+
+
+def for_arrow(places: Sequence[Place]) -> tuple[list[str], Any]:
+    """Paths of one kind of place as Arrow takes them, and its file system for them."""
+    if isinstance(places[0], StorePath):
+        paths = [file._path for file in places if isinstance(file, StorePath)]
+        return paths, _file_system(places[0].scheme)
+    return [str(file) for file in places], None
 
 
 class _Reader(io.RawIOBase):
@@ -361,7 +395,7 @@ def _refused(url: str, told: str) -> StoreError:
 def _silent(url: str, told: str, patience: float) -> StoreError:
     return StoreError(
         f"{url}: the store did not answer for {patience:.0f} s ({told[:300]}): check the network "
-        f"and the endpoint, and give the same command again; {PATIENCE_VARIABLE} is the time to wait"
+        f"and the endpoint, and give the same command again; {PATIENCE_VARIABLE} sets the time"
     )
 
 

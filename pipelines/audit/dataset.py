@@ -1,7 +1,6 @@
 """A finished dataset, opened to be looked at."""
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import NamedTuple
 
 from pydantic import ValidationError
@@ -14,6 +13,7 @@ from schemas.recipe import Recipe
 from schemas.record import SchemaVersionError
 from schemas.sample import SampleRow
 from schemas.shard import read_member
+from schemas.store import Place, absolute
 from schemas.tables import TABLE_ERRORS, R, read_table
 
 
@@ -28,10 +28,10 @@ class Dataset(NamedTuple):
         """What it was made by."""
         return Recipe.model_validate(self.manifest.recipe)
 
-    def job(self, output: Path, num_workers: int) -> Job:
+    def job(self, output: Place, num_workers: int) -> Job:
         """The run that makes the same dataset in another folder."""
         return Job(
-            output=str(output.absolute()),
+            output=absolute(str(output)),
             recipe=self.recipe,
             seed=self.manifest.seed,
             num_workers=num_workers,
@@ -58,7 +58,7 @@ class Dataset(NamedTuple):
             return {member.name: read_member(tar, member) for member in row.members}
 
 
-def open_dataset(root: Path) -> Dataset:
+def open_dataset(root: Place) -> Dataset:
     """Open a dataset.
 
     Raises:
@@ -74,7 +74,7 @@ def open_dataset(root: Path) -> Dataset:
     return dataset
 
 
-def read_damageable(path: Path, record: type[R]) -> list[R]:
+def read_damageable(path: Place, record: type[R]) -> list[R]:
     """Read a table that may be missing or damaged.
 
     Raises:

@@ -3,11 +3,11 @@
 import json
 import re
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from pipelines.layout import Layout
 from schemas.manifest import Environment
+from schemas.store import Place
 
 _HOST_PARTS = ("commit", "python", "packages", "ffmpeg", "cpu", "architecture", "libc")
 _FEWER = ("cpu.cores", "packages.vcsr")  # told by hosts, and decide no bytes
@@ -87,7 +87,7 @@ def _leaves(name: str, made: Any, here: Any) -> Iterator[tuple[str, set[str], se
         yield name, {str(made)} if made else set(), {str(here)} if here else set()
 
 
-def _read_json(file: Path) -> dict[str, Any]:
+def _read_json(file: Place) -> dict[str, Any]:
     """A log, which may be missing: logs are not part of what is published, and not hashed."""
     try:
         told = json.loads(file.read_bytes())

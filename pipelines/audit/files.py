@@ -11,6 +11,7 @@ from pipelines.pool import Done, WorkerPool
 from pipelines.progress import watched
 from pipelines.shards import describe_file
 from schemas.manifest import MANIFEST_NAME, DataFile, DatasetError, Manifest, Shard
+from schemas.store import Place
 
 
 def described_files(manifest: Manifest) -> list[DataFile]:
@@ -19,7 +20,7 @@ def described_files(manifest: Manifest) -> list[DataFile]:
     return [*manifest.tables, *manifest.documents, *shards]
 
 
-def inside(root: Path, path: str) -> Path:
+def inside(root: Place, path: str) -> Place:
     """A file of a dataset by the name that its records give it.
 
     Raises:
@@ -31,7 +32,7 @@ def inside(root: Path, path: str) -> Path:
     return root / path
 
 
-def changed_files(root: Path, files: Sequence[DataFile], pool: WorkerPool) -> list[Finding]:
+def changed_files(root: Place, files: Sequence[DataFile], pool: WorkerPool) -> list[Finding]:
     """Files that are missing, or are not as described.
 
     Raises:
@@ -47,7 +48,7 @@ def changed_files(root: Path, files: Sequence[DataFile], pool: WorkerPool) -> li
     ]
 
 
-def _problem(root: Path, file: DataFile) -> str:
+def _problem(root: Place, file: DataFile) -> str:
     path = root / file.path
     try:
         found = describe_file(path, file.path, file.rows)
@@ -60,7 +61,7 @@ def _problem(root: Path, file: DataFile) -> str:
     return ""
 
 
-def changed_markers(root: Path, manifest: Manifest) -> list[Finding]:
+def changed_markers(root: Place, manifest: Manifest) -> list[Finding]:
     """Commit markers that do not say what the manifest says.
 
     Raises:
@@ -88,8 +89,9 @@ def published_paths(manifest: Manifest) -> list[str]:
     return [*tables, *map(marker_path, manifest.shards), MANIFEST_NAME]
 
 
-def copy_file(source: Path, target: Path, layout: Layout) -> None:
+def copy_file(source: Place, target: Place, layout: Layout) -> None:
     """Copy a file into a dataset, whole or not at all."""
     with staged(layout) as folder:
-        shutil.copyfile(source, folder / target.name)
+        with source.open("rb") as opened, (folder / target.name).open("wb") as copy:
+            shutil.copyfileobj(opened, copy)
         publish(folder / target.name, target)

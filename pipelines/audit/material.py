@@ -3,7 +3,6 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from pipelines.audit.dataset import Dataset, read_damageable
@@ -19,6 +18,7 @@ from schemas.manifest import DatasetError, Environment
 from schemas.plan import PlannedSample
 from schemas.sample import SampleRow, StreamRow
 from schemas.source import Source, SourceKind
+from schemas.store import place
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,5 +120,5 @@ def _places(dataset: Dataset, sources: Mapping[str, Source]) -> list[Entry]:
     return [
         Entry(uri=source.uris[0], paths=tuple(paths), is_folder=source.kind is SourceKind.FRAMES)
         for source, paths in found
-        if paths and all(Path(path).is_file() for path in paths)
+        if paths and all(place(path).is_file() for path in paths)
     ]

@@ -5,7 +5,6 @@ unless that was sharpened after what is degraded had been taken.
 """
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -30,6 +29,7 @@ from schemas.manifest import Environment
 from schemas.record import Outcome, Record, Status
 from schemas.sample import HR_MEMBER, JSON_MEMBER, Sample, lr_member
 from schemas.shard import ShardError, read_member
+from schemas.store import place
 from transforms.codec import CodecError
 from transforms.cut import scene_frames
 from transforms.decode import decode_hr, decode_lr
@@ -93,7 +93,7 @@ def read_stored(task: RemakeTask) -> Stored:
     """
     if not task.tar:
         return Stored(task.row, task.streams, {})
-    with Path(task.tar).open("rb") as tar:
+    with place(task.tar).open("rb") as tar:
         members = {member.name: read_member(tar, member) for member in task.row.members}
     return Stored(task.row, task.streams, members)
 

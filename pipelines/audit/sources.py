@@ -8,6 +8,7 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
+from pipelines.cache import local_copies
 from pipelines.corpus import Entry
 from pipelines.media import file_sha256, folder_sha256
 from pipelines.pool import Done, WorkerPool
@@ -72,7 +73,7 @@ def _names(uri: str) -> set[str]:
 def _size(entry: Entry) -> int:
     """Bytes of all files; -1 where one is gone."""
     try:
-        return sum(os.path.getsize(path) for path in entry.paths)
+        return sum(entry.sizes or map(os.path.getsize, entry.paths))
     except OSError:
         return -1
 
@@ -87,7 +88,8 @@ def _hashed(entries: Sequence[Entry], pool: WorkerPool) -> Iterable[tuple[str, E
 def _content_sha256(entry: Entry) -> str:
     """What identifies the content; empty where it cannot be read."""
     try:
-        digests = [file_sha256(path) for path in entry.paths]
+        with local_copies(entry.paths) as paths:
+            digests = [file_sha256(path) for path in paths]
     except OSError:
         return ""
     return folder_sha256(digests) if entry.is_folder else digests[0]

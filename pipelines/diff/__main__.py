@@ -19,6 +19,7 @@ from pipelines.diff.side import Side
 from pipelines.errors import UserError
 from pipelines.progress import watched
 from schemas.manifest import DatasetError
+from schemas.store import StoreError, place_argument
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -30,7 +31,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         comparison = compare_datasets(open_dataset(options.a), open_dataset(options.b))
         if options.json is not None:
             write_json(comparison, options.json)
-    except (UserError, DatasetError) as error:
+    except (UserError, DatasetError, StoreError) as error:
         sys.stderr.write(f"pipelines.diff: {error}\n")
         return EXIT_USER_ERROR
     except KeyboardInterrupt:
@@ -46,8 +47,10 @@ def _parser() -> argparse.ArgumentParser:
         description="Say which samples of two datasets differ, and by what.",
         allow_abbrev=False,
     )
-    parser.add_argument("a", type=Path, metavar="A", help="folder of a dataset, or its publication")
-    parser.add_argument("b", type=Path, metavar="B", help="folder of another one")
+    parser.add_argument(
+        "a", type=place_argument, metavar="A", help="folder of a dataset, or its publication"
+    )
+    parser.add_argument("b", type=place_argument, metavar="B", help="folder of another one")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write every difference there")
     parser.add_argument(
         "--limit", type=int, default=10, metavar="N", help="examples to print; default: 10"

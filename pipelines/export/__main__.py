@@ -16,6 +16,7 @@ from pipelines.pool import available_cores
 from schemas.manifest import DatasetError
 from schemas.record import SchemaVersionError
 from schemas.source import SPLITS, TRAIN
+from schemas.store import StoreError, place_argument
 from schemas.wording import counted
 
 _BYTES_PER_MIB = 2**20
@@ -27,7 +28,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     started = time.monotonic()
     try:
         settings, report = export(options)
-    except (UserError, DatasetError, SchemaVersionError) as error:
+    except (UserError, DatasetError, SchemaVersionError, StoreError) as error:
         sys.stderr.write(f"pipelines.export: {error}\n")
         return 2
     except KeyboardInterrupt:
@@ -49,7 +50,9 @@ def _parser() -> argparse.ArgumentParser:
         "pipelines/export/tree.py. Exit status: 0, 1 if something is damaged, 2 for a mistake.",
         allow_abbrev=False,
     )
-    parser.add_argument("dataset", type=Path, metavar="DATASET", help="folder of a dataset")
+    parser.add_argument(
+        "dataset", type=place_argument, metavar="DATASET", help="a dataset: a folder or a URL"
+    )
     parser.add_argument(
         "--output",
         type=Path,

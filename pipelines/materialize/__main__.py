@@ -18,6 +18,7 @@ from pipelines.materialize.run import Options, materialize
 from pipelines.options import parse_with_beam
 from pipelines.pool import available_cores
 from schemas.manifest import DatasetError
+from schemas.store import StoreError, place_argument
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -28,7 +29,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         report = materialize(options)
         if options.json:
             report.write(options.json)
-    except (UserError, DatasetError) as error:
+    except (UserError, DatasetError, StoreError) as error:
         sys.stderr.write(f"pipelines.materialize: {error}\n")
         return EXIT_USER_ERROR
     except (KeyboardInterrupt, RuntimeError) as error:
@@ -66,7 +67,7 @@ def _parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     parser.add_argument(
-        "published", type=Path, metavar="PUBLISHED", help="what pipelines.publish wrote"
+        "published", type=place_argument, metavar="PUBLISHED", help="what pipelines.publish wrote"
     )
     parser.add_argument(
         "--input",
@@ -77,7 +78,11 @@ def _parser() -> argparse.ArgumentParser:
         "whatever they are called",
     )
     parser.add_argument(
-        "--output", type=Path, required=True, metavar="DATASET", help="where the dataset goes"
+        "--output",
+        type=place_argument,
+        required=True,
+        metavar="DATASET",
+        help="where the dataset goes",
     )
     parser.add_argument(
         "--allow-missing",

@@ -22,15 +22,16 @@ from pipelines.errors import UserError
 from pipelines.job import Job, check_recipe, describe_environment
 from pipelines.layout import Layout, publish, publish_bytes, staged
 from pipelines.materialize.proof import MaterializeReport, prove
-from pipelines.media import file_sha256
 from pipelines.options import check_apart
 from pipelines.pool import Done, WorkerPool, shared_pool
 from pipelines.run_identity import claim_for_manifest
-from pipelines.shards import Location
+from pipelines.shards import Location, describe_file
 from pipelines.steps import make_shards
+from pipelines.store import remove
 from schemas.manifest import DatasetError
 from schemas.plan import PlannedSample
 from schemas.source import Source, SourceKind
+from schemas.store import Place
 from schemas.tables import write_table
 from schemas.wording import counted
 
@@ -40,9 +41,9 @@ _MOST_SHOWN = 10
 class Options(NamedTuple):
     """What the user asked for."""
 
-    published: Path
+    published: Place
     inputs: list[str]
-    output: Path
+    output: Place
     """absolute"""
     allow_missing: bool
     other_libraries: bool
@@ -69,7 +70,7 @@ def materialize(options: Options) -> MaterializeReport:
     job = _job(published, options, pool)
     plan = _read_plan(published)
     sources = _read_sources(published, plan)
-    claim_for_manifest(job, file_sha256(str(published.layout.manifest)))
+    claim_for_manifest(job, describe_file(published.layout.manifest, "", 0).sha256)
     found = find_sources(sources, entries, pool)
     _check_found(found, len(sources), job.layout, options)
     copy_file(published.layout.sources, job.layout.sources, job.layout)
@@ -138,7 +139,7 @@ def _check_found(found: FoundSources, total: int, layout: Layout, options: Optio
     """Tell of sources that are missing or changed before any work is done."""
     file = layout.logs / "absent_sources.txt"
     lines = sorted(found.absent.values())
-    file.unlink(missing_ok=True)
+    remove(file)
     if lines:
         publish_bytes("".join(line + "\n" for line in lines).encode(), file, layout)
     if lines and not options.allow_missing:

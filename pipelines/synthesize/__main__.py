@@ -5,14 +5,13 @@ can be interrupted: the same command goes on where it stopped.
 """
 
 import logging
-import os
 import sys
 import time
 from collections.abc import Sequence
 
 import apache_beam as beam
 
-from pipelines.beam_log import is_interruption
+from pipelines.beam_log import is_interruption, store_error
 from pipelines.corpus import Entry, SourceRule, discover, read_source_list
 from pipelines.demo import demo_inputs, demo_rules
 from pipelines.environment import log_environment
@@ -29,6 +28,7 @@ from schemas.manifest import read_manifest
 from schemas.plan import PlannedSample
 from schemas.recipe import RecipeError
 from schemas.recipe_files import load_recipe
+from schemas.store import StoreError, StorePath, absolute, place
 from schemas.tables import read_table
 
 
@@ -37,10 +37,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     logging.basicConfig(level=logging.WARNING)
     try:
         synthesize(parse_options(arguments))
-    except (UserError, RecipeError) as error:
+    except (UserError, RecipeError, StoreError) as error:
         sys.stderr.write(f"pipelines.synthesize: {error}\n")
         return 2
     except (KeyboardInterrupt, RuntimeError) as error:
+        if told := store_error(error):
+            sys.stderr.write(f"pipelines.synthesize: {told}\n")
+            return 2
         if not is_interruption(error):
             raise
         sys.stderr.write("pipelines.synthesize: interrupted; the same command goes on from here\n")
@@ -57,8 +60,10 @@ def synthesize(options: Options) -> None:
     """
     recipe = load_recipe(options.recipe)
     check_recipe(recipe)
-    output = os.path.abspath(options.output)
+    output = absolute(options.output)
     check_apart(output, options.inputs)
+    if isinstance(root := place(output), StorePath):
+        root.check()
     entries = discover(options.inputs or demo_inputs())
     rules = read_source_list(options.sources) if options.sources else []
     rules += [] if options.inputs else demo_rules()

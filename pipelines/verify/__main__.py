@@ -15,6 +15,7 @@ from pipelines.errors import UserError
 from pipelines.pool import available_cores
 from pipelines.verify.run import Grade, Settings, verify
 from schemas.manifest import DatasetError
+from schemas.store import StoreError, place_argument
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -24,7 +25,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         report = verify(_settings(options))
         if options.json:
             report.write(options.json)
-    except (UserError, DatasetError) as error:
+    except (UserError, DatasetError, StoreError) as error:
         sys.stderr.write(f"pipelines.verify: {error}\n")
         return EXIT_USER_ERROR
     except KeyboardInterrupt:
@@ -57,7 +58,9 @@ def _parser() -> argparse.ArgumentParser:
         epilog="Exit status: 0 if all is as it should be, 1 if something is not, 2 for a mistake.",
         allow_abbrev=False,
     )
-    parser.add_argument("dataset", type=Path, metavar="DATASET", help="folder of a dataset")
+    parser.add_argument(
+        "dataset", type=place_argument, metavar="DATASET", help="a dataset: a folder or a URL"
+    )
     parser.add_argument(
         "--grade",
         choices=[grade.value for grade in Grade],

@@ -5,20 +5,20 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from pathlib import Path
 
 from pipelines.audit.dataset import Dataset
 from pipelines.audit.material import Material, gather
 from pipelines.audit.report import Finding, Report
 from pipelines.corpus import Entry, discover
-from pipelines.media import file_sha256
 from pipelines.pool import WorkerDied, WorkerPool, shared_pool
 from pipelines.progress import watched
+from pipelines.shards import describe_file
 from pipelines.verify.semantic import SampleTask, check_sample
 from pipelines.verify.structural import Structure, check_structure
 from schemas.manifest import MANIFEST_NAME
 from schemas.record import Status
 from schemas.sample import SampleRow, StreamRow
+from schemas.store import Place
 from schemas.tables import read_columns, read_table
 from schemas.wording import counted
 
@@ -37,7 +37,7 @@ class Grade(StrEnum):
 class Settings:
     """What the user asked for."""
 
-    root: Path
+    root: Place
     """the dataset"""
     grade: Grade
     sample_rate: float
@@ -60,7 +60,7 @@ def verify(settings: Settings) -> Report:
     report = Report(
         command="verify",
         dataset=str(settings.root),
-        manifest_sha256=file_sha256(str(settings.root / MANIFEST_NAME)),
+        manifest_sha256=describe_file(settings.root / MANIFEST_NAME, MANIFEST_NAME, 0).sha256,
         settings={"grade": settings.grade, "sample_rate": f"{settings.sample_rate:g}"},
         looked_at=structure.looked_at,
         not_looked_at=structure.not_looked_at,

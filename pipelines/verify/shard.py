@@ -6,7 +6,6 @@ damaged Parquet file.
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import NamedTuple
 
 from pydantic import ValidationError
@@ -20,6 +19,7 @@ from pipelines.verify.tar import check_tar
 from schemas.manifest import MANIFEST_NAME, SHARD_TABLES, DataFile, DatasetError, Manifest, Shard
 from schemas.plan import PlannedSample
 from schemas.sample import JSON_MEMBER, FrameRow, SampleRow, StreamRow
+from schemas.store import Place
 from schemas.tables import R, read_table
 
 
@@ -27,7 +27,7 @@ from schemas.tables import R, read_table
 class ShardTask:
     """A shard to look at."""
 
-    root: Path
+    root: Place
     manifest: Manifest
     index: int
     """its place among the manifest's shards, and its row group of the plan"""
@@ -70,7 +70,7 @@ class _ShardCheck:
         marker = self._layout.marker(self._shard.shard)
         self._marker_bytes = marker.read_bytes() if marker.is_file() else b""
         self._marker = _parse_marker(self._marker_bytes)
-        self._whole = set[Path]()  # files that are what the manifest describes
+        self._whole = set[Place]()  # files that are what the manifest describes
         self.findings: list[Finding] = []
 
     def check_files(self) -> None:
@@ -201,12 +201,12 @@ def _by_path(shard: Shard | None) -> dict[str, DataFile]:
     return {file.path: file for file in shard.files} if shard else {}
 
 
-def shard_files(layout: Layout, shard: str) -> list[Path]:
+def shard_files(layout: Layout, shard: str) -> list[Place]:
     """The files of a shard as the manifest lists them: the tar, then its part of each table."""
     return [layout.tar(shard), *(layout.table(table, shard) for table in SHARD_TABLES)]
 
 
-def file_problem(file: Path, described: DataFile | None) -> tuple[str, str] | None:
+def file_problem(file: Place, described: DataFile | None) -> tuple[str, str] | None:
     """(check, detail) of a file that is not what the manifest says; None if it is."""
     if described is None:
         return "manifest", f"{MANIFEST_NAME} does not describe it"

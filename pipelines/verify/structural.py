@@ -1,7 +1,6 @@
 """The structural grade: every file is there, whole, and says the same as all others."""
 
 import re
-from pathlib import Path
 from typing import NamedTuple
 
 from pydantic import ValidationError
@@ -25,6 +24,7 @@ from schemas.manifest import MANIFEST_NAME, DatasetError, Manifest, read_manifes
 from schemas.plan import PlannedSample
 from schemas.recipe import Recipe
 from schemas.record import SchemaVersionError
+from schemas.store import Place
 from schemas.tables import read_columns
 
 _PLAIN_NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")  # what may name a file
@@ -44,7 +44,7 @@ class Structure(NamedTuple):
     not_looked_at: list[str]
 
 
-def check_structure(root: Path, pool: WorkerPool) -> Structure:
+def check_structure(root: Place, pool: WorkerPool) -> Structure:
     """Look at every byte of a dataset.
 
     Raises:
@@ -64,7 +64,7 @@ class _DamagedManifestError(Exception):
     """What is wrong with the manifest."""
 
 
-def _read_manifest(root: Path, pool: WorkerPool) -> Manifest:
+def _read_manifest(root: Place, pool: WorkerPool) -> Manifest:
     layout = Layout(root)
     if not layout.manifest.is_file():
         raise UserError(
@@ -87,7 +87,7 @@ def _read_manifest(root: Path, pool: WorkerPool) -> Manifest:
     return manifest
 
 
-def _check_inside(root: Path, path: str) -> None:
+def _check_inside(root: Place, path: str) -> None:
     try:
         inside(root, path)
     except DatasetError as error:

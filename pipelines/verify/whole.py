@@ -13,17 +13,18 @@ from pipelines.finish import describe_dataset
 from pipelines.layout import Layout
 from pipelines.verify.shard import file_problem, shard_files
 from schemas.manifest import MANIFEST_NAME, Manifest, Shard
+from schemas.store import Place, StorePath
 
 
 @dataclass(frozen=True)
 class WholeTask:
     """A dataset whose tables are all what its manifest describes."""
 
-    root: Path
+    root: Place
     manifest: Manifest
 
 
-def spanning_tables(layout: Layout) -> list[Path]:
+def spanning_tables(layout: Layout) -> list[Place]:
     """The tables that span all shards, as the manifest lists them."""
     return [layout.plan, layout.sources, layout.shards]
 
@@ -44,15 +45,22 @@ def extra_findings(layout: Layout, manifest: Manifest) -> Iterator[Finding]:
     expected |= {layout.root / file.path for file in manifest.documents}
     for shard in manifest.shards:
         expected |= {*shard_files(layout, shard.shard), layout.marker(shard.shard)}
-    for folder, names, files in os.walk(layout.root):
-        if Path(folder) == layout.root:
-            ours = {layout.logs.name, layout.staging.name}  # no part of the dataset
-            names[:] = [name for name in names if name not in ours]
-        names.sort()
-        for file in sorted(Path(folder, name) for name in files):
-            if file not in expected:
-                told = f"{MANIFEST_NAME} does not account for it"
-                yield Finding(check="extra", path=layout.relative(file), detail=told)
+    paths = {layout.relative(file) for file in expected}
+    ours = {layout.logs.name, layout.staging.name}  # no part of the dataset
+    for path in sorted(_files_below(layout.root) - paths):
+        if path.partition("/")[0] not in ours:
+            told = f"{MANIFEST_NAME} does not account for it"
+            yield Finding(check="extra", path=path, detail=told)
+
+
+def _files_below(root: Place) -> set[str]:
+    if isinstance(root, StorePath):
+        return {file.relative_to(root).as_posix() for file in root.walk()}
+    return {
+        Path(folder, name).relative_to(root).as_posix()
+        for folder, _, names in os.walk(root)
+        for name in names
+    }
 
 
 def check_whole(task: WholeTask) -> list[Finding]:

@@ -1,0 +1,94 @@
+"""Writing to stores, through Beam's file systems.
+
+Beam and the stores' libraries are imported where a URL asks for them: whoever writes to a disk
+needs none of them.
+"""
+
+import functools
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+from schemas.store import Place, StoreError, StorePath, retried
+
+_COPY_BYTES = 2**20
+
+
+def upload(file: Path, target: StorePath) -> None:
+    """Copy a finished local file to a store; readers see the old object or the new one.
+
+    Beam's writer to S3 makes an object of what it has when an upload breaks off. So the size is
+    compared, and what a dataset's files are good for is told by objects that are written later.
+
+    Raises:
+        StoreError: if the store refuses, or does not come back.
+    """
+    size = file.stat().st_size
+
+    def copy() -> None:
+        with file.open("rb") as source, _file_system(target.scheme).create(str(target)) as sink:
+            shutil.copyfileobj(source, sink, _COPY_BYTES)
+        if (stored := StorePath(str(target)).size) != size:
+            raise OSError(f"{stored} bytes were stored of {size}")
+
+    retried(copy, str(target), _write_errors(target.scheme))
+
+
+def remove(file: Place) -> None:
+    """Delete a file, if it is there."""
+    if isinstance(file, Path):
+        file.unlink(missing_ok=True)
+    elif file.is_file():
+        delete = functools.partial(_file_system(file.scheme).delete, [str(file)])
+        retried(delete, str(file), _write_errors(file.scheme))
+
+
+def remove_tree(folder: Place) -> None:
+    """Delete a folder with all that is in it, if there is one."""
+    if isinstance(folder, Path):
+        shutil.rmtree(folder, ignore_errors=True)
+        return
+    for file in folder.walk():
+        remove(file)
+
+
+@functools.cache
+def _file_system(scheme: str) -> Any:
+    from apache_beam.options.pipeline_options import PipelineOptions
+
+    # Not by FileSystems, whose options a worker process may lack: all is in the environment.
+    options = PipelineOptions([])
+    try:
+        if scheme == "s3":
+            import boto3  # noqa: F401
+            from apache_beam.io.aws.s3filesystem import S3FileSystem
+
+            return S3FileSystem(options)
+        from apache_beam.internal.gcp import auth
+        from apache_beam.io.gcp.gcsfilesystem import GCSFileSystem
+    except ImportError as error:
+        raise StoreError(
+            f"writing to {scheme}:// needs {error.name}, which is not installed: "
+            "pip install 'vcsr[stores]'"
+        ) from error
+    if "STORAGE_EMULATOR_HOST" in os.environ:
+        # An emulator asks for no credentials; Beam would look for them for half a minute.
+        auth._Credentials._credentials_init = True
+    return GCSFileSystem(options)
+
+
+@functools.cache
+def _write_errors(scheme: str) -> tuple[type[Exception], ...]:
+    """What the store's libraries raise."""
+    _file_system(scheme)  # says so if they are not installed
+    if scheme == "s3":
+        from apache_beam.io.aws.clients.s3.messages import S3ClientError
+        from botocore.exceptions import BotoCoreError, ClientError
+
+        return OSError, S3ClientError, BotoCoreError, ClientError
+    from google.api_core.exceptions import GoogleAPIError
+    from google.auth.exceptions import GoogleAuthError
+    from google.resumable_media import DataCorruption, InvalidResponse
+
+    return OSError, GoogleAPIError, GoogleAuthError, InvalidResponse, DataCorruption
