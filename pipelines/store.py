@@ -1,4 +1,4 @@
-"""Writing to stores, through Beam's file systems.
+"""Writing to stores, through the clients of Beam's file systems.
 
 Beam and the stores' libraries are imported where a URL asks for them: whoever writes to a disk
 needs none of them.
@@ -7,6 +7,8 @@ needs none of them.
 import functools
 import os
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +29,11 @@ def upload(file: Path, target: StorePath) -> None:
     size = file.stat().st_size
 
     def copy() -> None:
-        with file.open("rb") as source, _file_system(target.scheme).create(str(target)) as sink:
+        with (
+            _told_by_beam(),
+            file.open("rb") as source,
+            _writer(target.scheme).open(str(target), "wb") as sink,
+        ):
             shutil.copyfileobj(source, sink, _COPY_BYTES)
         if (stored := StorePath(str(target)).size) != size:
             raise OSError(f"{stored} bytes were stored of {size}")
@@ -40,7 +46,7 @@ def remove(file: Place) -> None:
     if isinstance(file, Path):
         file.unlink(missing_ok=True)
     elif file.is_file():
-        delete = functools.partial(_file_system(file.scheme).delete, [str(file)])
+        delete = functools.partial(_writer(file.scheme).delete, str(file))
         retried(delete, str(file), _write_errors(file.scheme))
 
 
@@ -54,19 +60,20 @@ def remove_tree(folder: Place) -> None:
 
 
 @functools.cache
-def _file_system(scheme: str) -> Any:
+def _writer(scheme: str) -> Any:
+    """Beam's client for a kind of store; one a process, since it takes a second to make."""
     from apache_beam.options.pipeline_options import PipelineOptions
 
-    # Not by FileSystems, whose options a worker process may lack: all is in the environment.
+    # Not by way of FileSystems, whose options a worker process may lack: all is in the environment.
     options = PipelineOptions([])
     try:
         if scheme == "s3":
             import boto3  # noqa: F401
-            from apache_beam.io.aws.s3filesystem import S3FileSystem
+            from apache_beam.io.aws.s3io import S3IO
 
-            return S3FileSystem(options)
+            return S3IO(options=options)
         from apache_beam.internal.gcp import auth
-        from apache_beam.io.gcp.gcsfilesystem import GCSFileSystem
+        from apache_beam.io.gcp.gcsio import GcsIO
     except ImportError as error:
         raise StoreError(
             f"writing to {scheme}:// needs {error.name}, which is not installed: "
@@ -75,13 +82,13 @@ def _file_system(scheme: str) -> Any:
     if "STORAGE_EMULATOR_HOST" in os.environ:
         # An emulator asks for no credentials; Beam would look for them for half a minute.
         auth._Credentials._credentials_init = True
-    return GCSFileSystem(options)
+    return GcsIO(pipeline_options=options)
 
 
 @functools.cache
 def _write_errors(scheme: str) -> tuple[type[Exception], ...]:
     """What the store's libraries raise."""
-    _file_system(scheme)  # says so if they are not installed
+    _writer(scheme)  # says so if they are not installed
     if scheme == "s3":
         from apache_beam.io.aws.clients.s3.messages import S3ClientError
         from botocore.exceptions import BotoCoreError, ClientError
@@ -92,3 +99,14 @@ def _write_errors(scheme: str) -> tuple[type[Exception], ...]:
     from google.resumable_media import DataCorruption, InvalidResponse
 
     return OSError, GoogleAPIError, GoogleAuthError, InvalidResponse, DataCorruption
+
+
+@contextmanager
+def _told_by_beam() -> Iterator[None]:
+    """Beam fails to read the status of an answer that never came; what happened lies below."""
+    try:
+        yield
+    except AttributeError as error:
+        if error.obj is None and isinstance(error.__context__, Exception):
+            raise OSError(str(error.__context__)) from error
+        raise

@@ -15,6 +15,7 @@ from pipelines.pool import Done, WorkerPool
 from pipelines.probe import files_of
 from pipelines.progress import watched
 from schemas.source import Source, SourceKind
+from schemas.store import StorePath, place
 
 
 class FoundSources(NamedTuple):
@@ -73,9 +74,14 @@ def _names(uri: str) -> set[str]:
 def _size(entry: Entry) -> int:
     """Bytes of all files; -1 where one is gone."""
     try:
-        return sum(entry.sizes or map(os.path.getsize, entry.paths))
+        return sum(entry.sizes or map(_file_size, entry.paths))
     except OSError:
         return -1
+
+
+def _file_size(path: str) -> int:
+    file = place(path)
+    return file.size if isinstance(file, StorePath) else os.path.getsize(path)
 
 
 def _hashed(entries: Sequence[Entry], pool: WorkerPool) -> Iterable[tuple[str, Entry]]:
