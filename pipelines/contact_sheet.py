@@ -18,11 +18,12 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image, ImageDraw
 
+from pipelines.command import EXIT_OK, run_command
 from pipelines.drawing import FAINT, FRAME_TYPE_COLORS, INK, PAPER, RULE, Pen, blank
 from pipelines.errors import UserError
 from pipelines.layout import Layout
-from schemas.manifest import DatasetError, Manifest, Shard, read_manifest
-from schemas.record import SchemaVersionError, Status
+from schemas.manifest import Manifest, Shard, read_manifest
+from schemas.record import Status
 from schemas.sample import (
     HR_MEMBER,
     JSON_MEMBER,
@@ -33,9 +34,9 @@ from schemas.sample import (
     Stream,
     lr_member,
 )
-from schemas.shard import ShardError, read_member
+from schemas.shard import read_member
 from schemas.source import Source
-from schemas.store import Place, StoreError, place_argument
+from schemas.store import Place, place_argument
 from schemas.tables import read_table
 from transforms.decode import decode_hr, decode_lr
 
@@ -78,15 +79,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--output", type=Path, required=True, help="the PNG file to write")
     parser.add_argument("--samples", type=int, default=6, help="rows at most (default: 6)")
     options = parser.parse_args(arguments)
-    try:
-        sheet = contact_sheet(options.dataset, options.samples)
-    except (UserError, DatasetError, SchemaVersionError, ShardError, StoreError) as error:
-        sys.stderr.write(f"contact_sheet: {error}\n")
-        return 2
+    return run_command("contact_sheet", lambda: _run(options))
+
+
+def _run(options: argparse.Namespace) -> int:
+    sheet = contact_sheet(options.dataset, options.samples)
     options.output.parent.mkdir(parents=True, exist_ok=True)
     sheet.save(options.output, "PNG")
     sys.stdout.write(f"{options.output}: {sheet.width} x {sheet.height} pixels\n")
-    return 0
+    return EXIT_OK
 
 
 def contact_sheet(dataset: Place, num_samples: int) -> Image.Image:

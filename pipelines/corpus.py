@@ -92,13 +92,13 @@ def _entries_of(text: str) -> Iterator[Entry]:
     elif path.is_file():
         yield _file_entry(path, path.name)
     elif glob.has_magic(text):
-        yield from _matches(path)
+        yield from _matches(path, text)
     else:
         problem = "is neither a file nor a folder" if path.exists() else "does not exist"
         raise UserError(f"the input {text!r} {problem}: check the path ({path})")
 
 
-def _matches(pattern: Place) -> Iterator[Entry]:
+def _matches(pattern: Place, text: str) -> Iterator[Entry]:
     base = _fixed_part(pattern)
     if isinstance(base, StorePath):
         parts = pattern.relative_to(base).parts  # type: ignore[arg-type]
@@ -107,7 +107,7 @@ def _matches(pattern: Place) -> Iterator[Entry]:
         matches = [Path(match) for match in sorted(glob.glob(str(pattern), recursive=True))]
     if not matches:
         raise UserError(
-            f"the glob {str(pattern)!r} matches nothing: check it, and quote it so that the shell "
+            f"the glob {text!r} matches nothing: check it, and quote it so that the shell "
             "does not expand it"
         )
     for match in matches:

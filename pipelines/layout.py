@@ -6,49 +6,53 @@ import shutil
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Generic, TypeVar
 
 from pipelines.cache import cache_folder
 from pipelines.store import upload
 from schemas.manifest import MANIFEST_NAME
 from schemas.store import Place, StorePath
 
+P = TypeVar("P", Path, StorePath, Place)
 
-class Layout(NamedTuple):
+
+@dataclass(frozen=True)
+class Layout(Generic[P]):
     """The paths of one dataset. Everything but `logs` is byte-identical between equal runs."""
 
-    root: Place
+    root: P
 
     @property
-    def manifest(self) -> Place:
+    def manifest(self) -> P:
         """Written last."""
         return self.root / MANIFEST_NAME
 
     @property
-    def plan(self) -> Place:
+    def plan(self) -> P:
         """Written before anything is made; its presence commits the plan."""
         return self.root / "index" / "plan.parquet"
 
     @property
-    def sources(self) -> Place:
+    def sources(self) -> P:
         """The table of sources."""
         return self.root / "index" / "sources.parquet"
 
     @property
-    def shards(self) -> Place:
+    def shards(self) -> P:
         """The table of shards."""
         return self.root / "index" / "shards.parquet"
 
-    def tar(self, shard: str) -> Place:
+    def tar(self, shard: str) -> P:
         """A shard's samples."""
         return self.root / "data" / f"{shard}.tar"
 
-    def table(self, table: str, shard: str) -> Place:
+    def table(self, table: str, shard: str) -> P:
         """A shard's part of a table."""
         return self.root / "index" / table / f"{shard}.parquet"
 
-    def marker(self, shard: str) -> Place:
+    def marker(self, shard: str) -> P:
         """Commits the shard: written after its other files."""
         return self.root / "index" / "shards" / f"{shard}.json"
 
@@ -58,29 +62,29 @@ class Layout(NamedTuple):
         return self.tar("any").parent.is_dir()
 
     @property
-    def logs(self) -> Place:
+    def logs(self) -> P:
         """What differs between equal runs: places, times, hosts."""
         return self.root / "logs"
 
     @property
-    def run(self) -> Place:
+    def run(self) -> P:
         """What the dataset is being made from, to recognise another run on the same place."""
         return self.logs / "run.json"
 
     @property
-    def locations(self) -> Place:
+    def locations(self) -> P:
         """Where the sources lie on this machine."""
         return self.logs / "locations.parquet"
 
-    def probed(self, batch: int) -> Place:
+    def probed(self, batch: int) -> P:
         """What probing found out about one batch of inputs."""
         return self.logs / "probed" / f"{batch:06d}.parquet"
 
-    def environment(self, name: str) -> Place:
+    def environment(self, name: str) -> P:
         """What a host of the run was."""
         return self.logs / "environment" / f"{name}.json"
 
-    def shard_log(self, shard: str) -> Place:
+    def shard_log(self, shard: str) -> P:
         """Time, host and attempts of a shard."""
         return self.logs / "shards" / f"{shard}.json"
 

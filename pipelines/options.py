@@ -15,9 +15,9 @@ from apache_beam.options.pipeline_options import (
 )
 from apache_beam.runners.runner import create_runner
 
+from pipelines.command import add_workers, check_workers
 from pipelines.errors import UserError
 from pipelines.licences import LicencePolicy
-from pipelines.pool import available_cores
 from schemas.recipe_files import shipped_recipes
 from schemas.store import is_url
 
@@ -93,13 +93,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--separate-licences", action="store_true", help="give each licence shards of its own"
     )
-    parser.add_argument(
-        "--workers",
-        type=int,
-        default=available_cores(),
-        metavar="N",
-        help="worker processes per machine; default: all cores",
-    )
+    add_workers(parser, " per machine")
     parser.add_argument("--plan-only", action="store_true", help="say what would be made, and stop")
     return parser
 
@@ -115,8 +109,6 @@ def parse_options(arguments: Sequence[str] | None = None) -> Options:
         raise UserError("say where the dataset goes: --output FOLDER")
     if not 0 <= ours.seed < _SEEDS:
         raise UserError(f"--seed is {ours.seed}, and must be from 0 to {_SEEDS - 1}")
-    if ours.workers < 1:
-        raise UserError(f"--workers is {ours.workers}, and must be 1 or more")
     return Options(
         inputs=ours.input,
         output=ours.output or DEMO_OUTPUT,
@@ -124,7 +116,7 @@ def parse_options(arguments: Sequence[str] | None = None) -> Options:
         seed=ours.seed,
         sources=ours.sources,
         licences=_licences(ours.licences, ours.separate_licences),
-        num_workers=ours.workers,
+        num_workers=check_workers(ours.workers),
         plan_only=ours.plan_only,
         beam=beam,
     )

@@ -19,13 +19,12 @@ from pipelines.audit.files import (
     inside,
     published_paths,
 )
-from pipelines.audit.report import EXIT_INTERRUPTED, EXIT_SAME, EXIT_USER_ERROR
+from pipelines.command import EXIT_OK, add_workers, check_workers, run_command
 from pipelines.errors import UserError
 from pipelines.layout import Layout
-from pipelines.pool import WorkerPool, available_cores, shared_pool
+from pipelines.pool import WorkerPool, shared_pool
 from pipelines.progress import watched
-from schemas.manifest import DatasetError
-from schemas.store import Place, StoreError, place_argument
+from schemas.store import Place, place_argument
 from schemas.wording import counted
 
 _BYTES_PER_MIB = 2**20
@@ -34,16 +33,13 @@ _BYTES_PER_MIB = 2**20
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command; returns the exit status."""
     options = _parser().parse_args(arguments)
-    try:
-        told = publish_dataset(options.dataset, options.output, options.workers)
-    except (UserError, DatasetError, StoreError) as error:
-        sys.stderr.write(f"pipelines.publish: {error}\n")
-        return EXIT_USER_ERROR
-    except KeyboardInterrupt:
-        sys.stderr.write("pipelines.publish: interrupted; the same command goes on from here\n")
-        return EXIT_INTERRUPTED
-    sys.stdout.write(told)
-    return EXIT_SAME
+    return run_command("publish", lambda: _run(options), goes_on=True)
+
+
+def _run(options: argparse.Namespace) -> int:
+    num_workers = check_workers(options.workers)
+    sys.stdout.write(publish_dataset(options.dataset, options.output, num_workers))
+    return EXIT_OK
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -64,13 +60,7 @@ def _parser() -> argparse.ArgumentParser:
         metavar="FOLDER",
         help="where it goes: new, empty, or a publication of the same dataset",
     )
-    parser.add_argument(
-        "--workers",
-        type=int,
-        default=available_cores(),
-        metavar="N",
-        help="worker processes; default: all cores",
-    )
+    add_workers(parser)
     return parser
 
 
@@ -81,8 +71,6 @@ def publish_dataset(root: Place, output: Path, num_workers: int) -> str:
         UserError: if the dataset is not what its manifest says, or the output is taken.
         DatasetError: if a name in the manifest leads out of the dataset.
     """
-    if num_workers < 1:
-        raise UserError(f"--workers is {num_workers}, and must be 1 or more")
     dataset = open_dataset(root)
     paths = published_paths(dataset.manifest)
     sources = {path: inside(root, path) for path in paths}

@@ -17,16 +17,16 @@ from pipelines.audit.dataset import Dataset, open_dataset, read_damageable
 from pipelines.audit.files import inside
 from pipelines.audit.material import Material, RemakeTask, gather
 from pipelines.audit.remake import Comparison, remake_and_compare
-from pipelines.audit.report import EXIT_INTERRUPTED, EXIT_USER_ERROR, Finding, Report
+from pipelines.audit.report import Finding, Report
+from pipelines.command import add_inputs, add_json, add_workers, check_workers, run_command
 from pipelines.corpus import discover
 from pipelines.errors import UserError
-from pipelines.pool import Done, WorkerDied, available_cores, shared_pool
+from pipelines.pool import Done, WorkerDied, shared_pool
 from pipelines.progress import watched
-from schemas.manifest import DatasetError
 from schemas.plan import PlannedSample
 from schemas.record import Outcome, Status
 from schemas.sample import SampleRow, StreamRow
-from schemas.store import StoreError, place_argument
+from schemas.store import place_argument
 from transforms.degrade import MadeSample
 
 _Outcome: TypeAlias = Done[tuple[MadeSample | Outcome, Comparison]] | WorkerDied
@@ -48,14 +48,11 @@ class ResynthReport(Report):
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command; returns the exit status."""
     options = _parser().parse_args(arguments)
-    try:
-        report = resynth(options)
-    except (UserError, DatasetError, StoreError) as error:
-        sys.stderr.write(f"pipelines.resynth: {error}\n")
-        return EXIT_USER_ERROR
-    except KeyboardInterrupt:
-        sys.stderr.write("pipelines.resynth: interrupted\n")
-        return EXIT_INTERRUPTED
+    return run_command("resynth", lambda: _run(options))
+
+
+def _run(options: argparse.Namespace) -> int:
+    report = resynth(options)
     sys.stdout.write(report.describe())
     return report.exit_status
 
@@ -78,22 +75,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--output", type=Path, metavar="FOLDER", help="where the members go, as KEY.<member>"
     )
-    parser.add_argument(
-        "--input",
-        action="append",
-        default=[],
-        metavar="PATH",
-        help="where to look for sources that are not where they were; folder, file or glob, "
-        "repeatable. They are told by content, whatever they are called",
-    )
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the report there, too")
-    parser.add_argument(
-        "--workers",
-        type=int,
-        default=available_cores(),
-        metavar="N",
-        help="worker processes; default: all cores",
-    )
+    add_inputs(parser, "where to look for sources that are not where they were")
+    add_json(parser)
+    add_workers(parser)
     return parser
 
 
@@ -106,8 +90,7 @@ def resynth(options: argparse.Namespace) -> ResynthReport:
     """
     if not options.verify and not options.output:
         raise UserError("say what becomes of the samples: --verify, --output FOLDER, or both")
-    if options.workers < 1:
-        raise UserError(f"--workers is {options.workers}, and must be 1 or more")
+    check_workers(options.workers)
     dataset = open_dataset(options.dataset)
     keys = list(dict.fromkeys(options.keys))
     _check_known(dataset, keys)

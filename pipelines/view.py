@@ -17,14 +17,14 @@ import duckdb
 import pyarrow.dataset
 
 from pipelines.audit.dataset import Dataset, open_dataset
-from pipelines.audit.report import EXIT_SAME, EXIT_USER_ERROR
+from pipelines.command import EXIT_OK, run_command
 from pipelines.errors import UserError
 from schemas.manifest import SHARD_TABLES, DatasetError
 from schemas.plan import PlannedSample
 from schemas.record import Record, Status
 from schemas.sample import FrameRow, SampleRow, StreamRow
 from schemas.source import SPLITS, Source
-from schemas.store import Place, StoreError, for_arrow, place, place_argument
+from schemas.store import Place, for_arrow, place, place_argument
 from schemas.tables import TABLE_ERRORS, read_columns
 from schemas.view import ANY, MOST_WEIGHT, ViewAbout, ViewRow, write_view
 from schemas.wording import counted
@@ -57,24 +57,24 @@ _PARQUET = pyarrow.dataset.ParquetFileFormat(
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit status."""
     options = _parser().parse_args(arguments)
-    try:
-        dataset = open_dataset(options.dataset)
-        others = _open_others(options.others)
-        query = options.sql
-        if query is None:
-            query = where_query(options.where, options.per, options.weight)
-        rows = select(dataset, others, query)
-        hashes = {name: other.manifest.sha256 for name, other in others.items()}
-        about = _write(options.output, dataset, query, hashes, rows)
-    except (UserError, DatasetError, StoreError) as error:
-        sys.stderr.write(f"pipelines.view: {error}\n")
-        return EXIT_USER_ERROR
+    return run_command("view", lambda: _run(options))
+
+
+def _run(options: argparse.Namespace) -> int:
+    dataset = open_dataset(options.dataset)
+    others = _open_others(options.others)
+    query = options.sql
+    if query is None:
+        query = where_query(options.where, options.per, options.weight)
+    rows = select(dataset, others, query)
+    hashes = {name: other.manifest.sha256 for name, other in others.items()}
+    about = _write(options.output, dataset, query, hashes, rows)
     sys.stdout.write(_describe(dataset, rows))
     sys.stdout.write(
         f"{options.output}: view {about.sha256[:12]}\n"
         f"  train  python -m training.train {options.dataset} --view {options.output}\n"
     )
-    return EXIT_SAME
+    return EXIT_OK
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -165,7 +165,7 @@ def select(dataset: Dataset, others: Mapping[str, Dataset], query: str) -> list[
     with duckdb.connect(config=_ISOLATED) as connection:
         _add_tables(connection, {"main": dataset, **others})
         try:
-            names, found = _run(connection, query)
+            names, found = _execute(connection, query)
         except duckdb.Error as error:
             told = str(error).strip()
             raise UserError(f"{told}\nThe tables and their columns:\n{_tables()}") from error
@@ -201,7 +201,7 @@ def _open(files: Sequence[Place]) -> pyarrow.dataset.Dataset:
         ) from error
 
 
-def _run(
+def _execute(
     connection: duckdb.DuckDBPyConnection, query: str
 ) -> tuple[list[str], list[tuple[Any, ...]]]:
     statements = connection.extract_statements(query)

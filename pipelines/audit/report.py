@@ -3,10 +3,10 @@
 from collections import Counter
 from pathlib import Path
 
+from pipelines.command import EXIT_FINDINGS, EXIT_OK
 from pipelines.errors import UserError
 from schemas.record import Record
 
-EXIT_SAME, EXIT_FINDINGS, EXIT_USER_ERROR, EXIT_INTERRUPTED = 0, 1, 2, 130
 _MOST_SHOWN = 20
 
 
@@ -54,7 +54,7 @@ class Report(Record):
     @property
     def exit_status(self) -> int:
         """0 if there is nothing to tell, else 1."""
-        return EXIT_FINDINGS if self.findings else EXIT_SAME
+        return EXIT_FINDINGS if self.findings else EXIT_OK
 
     def describe(self) -> str:
         """The report for a person; of many findings the first few."""

@@ -8,35 +8,31 @@ import argparse
 import sys
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
-from pathlib import Path
 
 from pipelines.audit.dataset import Dataset, open_dataset
 from pipelines.audit.fields import differing_fields
-from pipelines.audit.report import EXIT_INTERRUPTED, EXIT_USER_ERROR, write_json
+from pipelines.audit.report import write_json
+from pipelines.command import add_json, run_command
 from pipelines.diff.explain import Explainer
 from pipelines.diff.report import Comparison, Difference
 from pipelines.diff.side import Side
 from pipelines.errors import UserError
 from pipelines.progress import watched
-from schemas.manifest import DatasetError
-from schemas.store import StoreError, place_argument
+from schemas.store import place_argument
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit status."""
     options = _parser().parse_args(arguments)
-    try:
-        if options.limit < 0:
-            raise UserError(f"--limit is {options.limit}, and must be 0 or more")
-        comparison = compare_datasets(open_dataset(options.a), open_dataset(options.b))
-        if options.json is not None:
-            write_json(comparison, options.json)
-    except (UserError, DatasetError, StoreError) as error:
-        sys.stderr.write(f"pipelines.diff: {error}\n")
-        return EXIT_USER_ERROR
-    except KeyboardInterrupt:
-        sys.stderr.write("pipelines.diff: interrupted\n")
-        return EXIT_INTERRUPTED
+    return run_command("diff", lambda: _run(options))
+
+
+def _run(options: argparse.Namespace) -> int:
+    if options.limit < 0:
+        raise UserError(f"--limit is {options.limit}, and must be 0 or more")
+    comparison = compare_datasets(open_dataset(options.a), open_dataset(options.b))
+    if options.json:
+        write_json(comparison, options.json)
     sys.stdout.write(comparison.describe(options.limit))
     return comparison.exit_status
 
@@ -47,11 +43,9 @@ def _parser() -> argparse.ArgumentParser:
         description="Say which samples of two datasets differ, and by what.",
         allow_abbrev=False,
     )
-    parser.add_argument(
-        "a", type=place_argument, metavar="A", help="folder of a dataset, or its publication"
-    )
-    parser.add_argument("b", type=place_argument, metavar="B", help="folder of another one")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write every difference there")
+    parser.add_argument("a", type=place_argument, metavar="A", help="a dataset, or its publication")
+    parser.add_argument("b", type=place_argument, metavar="B", help="another one")
+    add_json(parser)
     parser.add_argument(
         "--limit", type=int, default=10, metavar="N", help="examples to print; default: 10"
     )

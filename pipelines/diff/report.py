@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Literal
 
-from pipelines.audit.report import EXIT_FINDINGS, EXIT_SAME
+from pipelines.command import EXIT_FINDINGS, EXIT_OK
 from schemas.record import Record
 from schemas.wording import counted
 
@@ -94,7 +94,7 @@ class Comparison(Record):
     @property
     def exit_status(self) -> int:
         """0 if every sample is the same, else 1."""
-        return EXIT_FINDINGS if self.differences else EXIT_SAME
+        return EXIT_FINDINGS if self.differences else EXIT_OK
 
     def describe(self, limit: int) -> str:
         """The comparison for a person, with so many examples."""

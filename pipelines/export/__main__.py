@@ -9,14 +9,11 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from pipelines.errors import UserError
+from pipelines.command import EXIT_FINDINGS, EXIT_OK, add_workers, run_command
 from pipelines.export.run import Report, export
 from pipelines.export.tree import DEFAULT_WINDOWS, MvUnits, Settings, TreeName
-from pipelines.pool import available_cores
-from schemas.manifest import DatasetError
-from schemas.record import SchemaVersionError
 from schemas.source import SPLITS, TRAIN
-from schemas.store import StoreError, place_argument
+from schemas.store import place_argument
 from schemas.wording import counted
 
 _BYTES_PER_MIB = 2**20
@@ -25,20 +22,17 @@ _BYTES_PER_MIB = 2**20
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command; returns the exit status."""
     options = _parser().parse_args(arguments)
+    return run_command("export", lambda: _run(options), goes_on=True)
+
+
+def _run(options: argparse.Namespace) -> int:
     started = time.monotonic()
-    try:
-        settings, report = export(options)
-    except (UserError, DatasetError, SchemaVersionError, StoreError) as error:
-        sys.stderr.write(f"pipelines.export: {error}\n")
-        return 2
-    except KeyboardInterrupt:
-        sys.stderr.write("pipelines.export: interrupted; the same command goes on from here\n")
-        return 130
+    settings, report = export(options)
     for shard, details in report.damaged.items():
         others = f" (and {len(details) - 1} more)" if len(details) > 1 else ""
         sys.stderr.write(f"pipelines.export: {shard} is damaged: {details[0]}{others}\n")
     sys.stdout.write(_describe(options.output, settings, report, time.monotonic() - started))
-    return 1 if report.damaged else 0
+    return EXIT_FINDINGS if report.damaged else EXIT_OK
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -91,13 +85,7 @@ def _parser() -> argparse.ArgumentParser:
         f"{DEFAULT_WINDOWS[TreeName.BASICSR]} for basicsr, {DEFAULT_WINDOWS[TreeName.CAVSR]} for "
         "cavsr",
     )
-    parser.add_argument(
-        "--workers",
-        type=int,
-        default=available_cores(),
-        metavar="N",
-        help="worker processes; default: all cores",
-    )
+    add_workers(parser)
     return parser
 
 

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from pipelines.command import check_workers
 from pipelines.errors import UserError, reason_of
 from pipelines.export.place import claim, discard, write_marker
 from pipelines.export.sample import (
@@ -119,8 +120,7 @@ def _decide(
     manifest: Manifest, shards: Sequence[Shard], options: argparse.Namespace, report: Report
 ) -> Settings:
     tree = TreeName(options.layout)
-    if options.workers < 1:
-        raise UserError(f"--workers is {options.workers}, and must be 1 or more")
+    check_workers(options.workers)
     if unknown := sorted(set(options.stream) - set(manifest.streams)):
         raise UserError(
             f"the dataset has no --stream {unknown[0]}: it has {', '.join(manifest.streams)}"

@@ -9,42 +9,30 @@ import argparse
 import logging
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
-from pipelines.audit.report import EXIT_INTERRUPTED, EXIT_USER_ERROR
-from pipelines.beam_log import is_interruption
-from pipelines.errors import UserError
+from pipelines.command import add_inputs, add_json, add_workers, check_workers, run_command
 from pipelines.materialize.run import Options, materialize
 from pipelines.options import parse_with_beam
-from pipelines.pool import available_cores
-from schemas.manifest import DatasetError
-from schemas.store import StoreError, place_argument
+from schemas.store import place_argument
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command; returns the exit status."""
     logging.basicConfig(level=logging.WARNING)
-    try:
-        options = _parse(arguments)
-        report = materialize(options)
-        if options.json:
-            report.write(options.json)
-    except (UserError, DatasetError, StoreError) as error:
-        sys.stderr.write(f"pipelines.materialize: {error}\n")
-        return EXIT_USER_ERROR
-    except (KeyboardInterrupt, RuntimeError) as error:
-        if not is_interruption(error):
-            raise
-        sys.stderr.write("pipelines.materialize: interrupted; the same command goes on from here\n")
-        return EXIT_INTERRUPTED
+    return run_command("materialize", lambda: _run(arguments), goes_on=True)
+
+
+def _run(arguments: Sequence[str] | None) -> int:
+    options = _parse(arguments)
+    report = materialize(options)
+    if options.json:
+        report.write(options.json)
     sys.stdout.write(report.describe())
     return report.exit_status
 
 
 def _parse(arguments: Sequence[str] | None) -> Options:
     ours, beam = parse_with_beam(_parser(), arguments)
-    if ours.workers < 1:
-        raise UserError(f"--workers is {ours.workers}, and must be 1 or more")
     return Options(
         published=ours.published,
         inputs=ours.input,
@@ -52,7 +40,7 @@ def _parse(arguments: Sequence[str] | None) -> Options:
         allow_missing=ours.allow_missing,
         other_libraries=ours.other_libraries,
         json=ours.json,
-        num_workers=ours.workers,
+        num_workers=check_workers(ours.workers),
         beam=beam,
     )
 
@@ -69,14 +57,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "published", type=place_argument, metavar="PUBLISHED", help="what pipelines.publish wrote"
     )
-    parser.add_argument(
-        "--input",
-        action="append",
-        required=True,
-        metavar="PATH",
-        help="where the sources lie; folder, file or glob, repeatable. They are told by content, "
-        "whatever they are called",
-    )
+    add_inputs(parser, "where the sources lie", required=True)
     parser.add_argument(
         "--output",
         type=place_argument,
@@ -94,14 +75,8 @@ def _parser() -> argparse.ArgumentParser:
         action="store_true",
         help="try with other versions of libraries and encoders than it was made with",
     )
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the report there, too")
-    parser.add_argument(
-        "--workers",
-        type=int,
-        default=available_cores(),
-        metavar="N",
-        help="worker processes per machine; default: all cores",
-    )
+    add_json(parser)
+    add_workers(parser, " per machine")
     return parser
 
 

@@ -12,6 +12,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from pipelines.command import EXIT_OK, run_command
 from pipelines.drawing import Pen
 from pipelines.errors import UserError
 from pipelines.job import check_recipe
@@ -20,7 +21,6 @@ from pipelines.preview.film import Panel, timing, write_film
 from pipelines.preview.outcome import Outcome, outcome_of
 from pipelines.preview.sheet import draw_sheet
 from pipelines.preview.subject import Subject, describe, find_subject
-from schemas.recipe import RecipeError
 from schemas.recipe_files import load_recipe, shipped_recipes
 from schemas.sample import SampleKind
 
@@ -30,12 +30,15 @@ _PROGRAM = "python -m pipelines.preview"
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit status."""
     options = _parser().parse_args(arguments)
+    return run_command("preview", lambda: _run(options))
+
+
+def _run(options: argparse.Namespace) -> int:
     try:
         preview(options)
-    except (UserError, RecipeError, OSError) as error:
-        sys.stderr.write(f"pipelines.preview: {error}\n")
-        return 2
-    return 0
+    except OSError as error:
+        raise UserError(str(error)) from error
+    return EXIT_OK
 
 
 def _parser() -> argparse.ArgumentParser:

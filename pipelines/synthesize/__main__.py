@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 import apache_beam as beam
 
-from pipelines.beam_log import is_interruption, store_error
+from pipelines.command import EXIT_OK, run_command
 from pipelines.corpus import Entry, SourceRule, discover, read_source_list
 from pipelines.demo import demo_inputs, demo_rules
 from pipelines.environment import log_environment
@@ -26,29 +26,20 @@ from pipelines.run_identity import claim_output
 from pipelines.steps import ProbeSources, make_shards
 from schemas.manifest import read_manifest
 from schemas.plan import PlannedSample
-from schemas.recipe import RecipeError
 from schemas.recipe_files import load_recipe
-from schemas.store import StoreError, StorePath, absolute, place
+from schemas.store import StorePath, absolute, place
 from schemas.tables import read_table
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit status."""
     logging.basicConfig(level=logging.WARNING)
-    try:
-        synthesize(parse_options(arguments))
-    except (UserError, RecipeError, StoreError) as error:
-        sys.stderr.write(f"pipelines.synthesize: {error}\n")
-        return 2
-    except (KeyboardInterrupt, RuntimeError) as error:
-        if told := store_error(error):
-            sys.stderr.write(f"pipelines.synthesize: {told}\n")
-            return 2
-        if not is_interruption(error):
-            raise
-        sys.stderr.write("pipelines.synthesize: interrupted; the same command goes on from here\n")
-        return 130
-    return 0
+    return run_command("synthesize", lambda: _run(arguments), goes_on=True)
+
+
+def _run(arguments: Sequence[str] | None) -> int:
+    synthesize(parse_options(arguments))
+    return EXIT_OK
 
 
 def synthesize(options: Options) -> None:

@@ -8,29 +8,23 @@ with its bitstream and its draw. Pixel: everything is decoded and made again.
 import argparse
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
-from pipelines.audit.report import EXIT_INTERRUPTED, EXIT_USER_ERROR
+from pipelines.command import add_inputs, add_json, add_workers, check_workers, run_command
 from pipelines.errors import UserError
-from pipelines.pool import available_cores
 from pipelines.verify.run import Grade, Settings, verify
-from schemas.manifest import DatasetError
-from schemas.store import StoreError, place_argument
+from schemas.store import place_argument
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command; returns the exit status."""
     options = _parser().parse_args(arguments)
-    try:
-        report = verify(_settings(options))
-        if options.json:
-            report.write(options.json)
-    except (UserError, DatasetError, StoreError) as error:
-        sys.stderr.write(f"pipelines.verify: {error}\n")
-        return EXIT_USER_ERROR
-    except KeyboardInterrupt:
-        sys.stderr.write("pipelines.verify: interrupted\n")
-        return EXIT_INTERRUPTED
+    return run_command("verify", lambda: _run(options))
+
+
+def _run(options: argparse.Namespace) -> int:
+    report = verify(_settings(options))
+    if options.json:
+        report.write(options.json)
     sys.stdout.write(report.describe())
     return report.exit_status
 
@@ -38,8 +32,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _settings(options: argparse.Namespace) -> Settings:
     if not 0 <= options.sample_rate <= 1:
         raise UserError(f"--sample-rate is {options.sample_rate:g}, and must be from 0 to 1")
-    if options.workers < 1:
-        raise UserError(f"--workers is {options.workers}, and must be 1 or more")
     if options.input and options.grade != Grade.PIXEL:
         raise UserError("--input is for --grade pixel: the others need no sources")
     return Settings(
@@ -47,7 +39,7 @@ def _settings(options: argparse.Namespace) -> Settings:
         grade=Grade(options.grade),
         sample_rate=options.sample_rate,
         inputs=options.input,
-        num_workers=options.workers,
+        num_workers=check_workers(options.workers),
     )
 
 
@@ -76,22 +68,9 @@ def _parser() -> argparse.ArgumentParser:
         help="share of the samples for the semantic and the pixel grade, 0 to 1, the same ones "
         "every time; default 1",
     )
-    parser.add_argument(
-        "--input",
-        action="append",
-        default=[],
-        metavar="PATH",
-        help="where to look for sources that are not where they were, for the pixel grade; "
-        "folder, file or glob, repeatable",
-    )
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the report there, too")
-    parser.add_argument(
-        "--workers",
-        type=int,
-        default=available_cores(),
-        metavar="N",
-        help="worker processes; default: all cores",
-    )
+    add_inputs(parser, "where to look for sources that are not where they were (pixel grade)")
+    add_json(parser)
+    add_workers(parser)
     return parser
 
 

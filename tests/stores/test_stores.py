@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.audit.report import EXIT_SAME
 from pipelines.cache import cache_folder, local_copies
+from pipelines.command import EXIT_OK, EXIT_USER_ERROR
 from pipelines.corpus import discover
+from pipelines.layout import Layout
 from pipelines.store import upload
 from pipelines.synthesize.__main__ import main as synthesize_main
 from pipelines.verify.__main__ import main as verify_main
@@ -59,7 +60,7 @@ def put_corpus(local: Path, name: str) -> str:
 def contents(root: Path | StorePath) -> dict[str, bytes]:
     """All files but the logs."""
     files = root.walk() if isinstance(root, StorePath) else root.rglob("*")
-    named = {file.relative_to(root).as_posix(): file for file in files if file.is_file()}
+    named = {Layout(root).relative(file): file for file in files if file.is_file()}
     return {name: file.read_bytes() for name, file in named.items() if not name.startswith("logs/")}
 
 
@@ -107,9 +108,9 @@ def test_a_dataset_in_a_store_has_the_bytes_of_a_local_one(
 ) -> None:
     source = put_corpus(local, "same")
     for output in (f"{S3}/same/ds", f"{GS}/same/ds"):
-        assert synthesize_main(arguments(local, source, output)) == 0
+        assert synthesize_main(arguments(local, source, output)) == EXIT_OK
         assert contents(place(output)) == contents(local)
-        assert verify_main([output, "--grade=structural", "--workers=1"]) == EXIT_SAME
+        assert verify_main([output, "--grade=structural", "--workers=1"]) == EXIT_OK
         told = capfd.readouterr()
         written = b"".join(file.read_bytes() for file in StorePath(output).walk())
         assert servers.SECRET_KEY not in told.out + told.err
@@ -182,12 +183,12 @@ def test_a_store_that_goes_away_ends_the_run_with_a_message(
     monkeypatch.setenv(store.PATIENCE_VARIABLE, "2")
     source, output = local.parent / "corpus", f"{S3}/away/ds"
     s3.answer = lambda method, path: 503 if "/data/" in path and method != "GET" else 0
-    assert synthesize_main(arguments(local, source, output)) == 2
+    assert synthesize_main(arguments(local, source, output)) == EXIT_USER_ERROR
     told = [line for line in capfd.readouterr().err.splitlines() if "tried again" not in line]
     assert [line for line in told if "did not answer for 2 s" in line] == told[-1:]
     assert f"{output}/data/" in told[-1] and "Traceback" not in "".join(told)
     s3.answer = lambda method, path: 0
-    assert synthesize_main(arguments(local, source, output)) == 0
+    assert synthesize_main(arguments(local, source, output)) == EXIT_OK
     assert contents(place(output)) == contents(local)
 
 
@@ -197,7 +198,7 @@ def test_mistakes_are_told_before_any_work(
     def told(output: str, source: str | Path = local.parent / "corpus") -> str:
         store._file_system.cache_clear()
         capfd.readouterr()
-        assert synthesize_main(arguments(local, source, output)) == 2
+        assert synthesize_main(arguments(local, source, output)) == EXIT_USER_ERROR
         out, err = capfd.readouterr()
         assert not out and servers.SECRET_KEY not in err
         last: str = err.splitlines()[-1]
