@@ -103,6 +103,7 @@ def test_inputs_are_found_as_on_a_disk(s3: Proxy, tmp_path: Path) -> None:
             assert a.sizes == tuple(os.path.getsize(path) for path in b.paths)
 
 
+@pytest.mark.slow
 def test_a_dataset_in_a_store_has_the_bytes_of_a_local_one(
     s3: Proxy, gcs: str, local: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -135,6 +136,7 @@ def test_training_reads_the_same_from_a_store(s3: Proxy, local: Path) -> None:
         assert torch.equal(a.lr, b.lr) and torch.equal(a.hr, b.hr)
 
 
+@pytest.mark.slow
 def test_a_killed_run_goes_on_where_it_stopped(s3: Proxy, local: Path) -> None:
     source, output = put_corpus(local, "killed"), StorePath(f"{S3}/killed/ds")
     command = [sys.executable, "-m", "pipelines.synthesize"]
@@ -177,6 +179,7 @@ def test_an_upload_that_breaks_off_is_made_good(s3: Proxy, tmp_path: Path) -> No
     assert put(StorePath(f"{S3}/broken.bin"), data, tmp_path).read_bytes() == data
 
 
+@pytest.mark.slow
 def test_a_store_that_goes_away_ends_the_run_with_a_message(
     s3: Proxy, local: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
