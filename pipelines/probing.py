@@ -3,7 +3,6 @@
 import json
 from collections.abc import Sequence
 from functools import partial
-from pathlib import Path
 
 from pipelines.corpus import Entry, SourceRule
 from pipelines.job import Job
@@ -18,6 +17,7 @@ from schemas.plan import PlannedSample
 from schemas.recipe import Recipe
 from schemas.record import Status
 from schemas.source import Source
+from schemas.store import Place
 from schemas.tables import TABLE_ERRORS, TableWriter, read_table, write_table
 
 BATCH_ENTRIES = 64
@@ -45,7 +45,9 @@ def write_batches(job: Job, entries: Sequence[Entry]) -> int:
 def _read_batch(job: Job, number: int) -> list[Entry]:
     block, index = divmod(number, _BLOCK_BATCHES)
     rows = json.loads(job.layout.entries(block).read_bytes())[index]
-    return [Entry(**{**row, "paths": tuple(row["paths"])}) for row in rows]
+    return [
+        Entry(**{**row, "paths": tuple(row["paths"]), "sizes": tuple(row["sizes"])}) for row in rows
+    ]
 
 
 def probe_batch(job: Job, number: int, pool: WorkerPool) -> int:
@@ -76,7 +78,7 @@ def probe_batch(job: Job, number: int, pool: WorkerPool) -> int:
     return len(found)
 
 
-def _probed_before(target: Path) -> int | None:
+def _probed_before(target: Place) -> int | None:
     """The number of sources of a batch that is stored; None if it is not, or is damaged."""
     if not target.is_file():
         return None

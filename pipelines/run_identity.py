@@ -4,7 +4,6 @@ import os
 import shutil
 from collections.abc import Sequence, Set
 from dataclasses import asdict
-from pathlib import Path
 
 from pydantic import ValidationError
 
@@ -13,8 +12,10 @@ from pipelines.errors import UserError
 from pipelines.job import Job
 from pipelines.layout import Layout, publish_bytes
 from pipelines.licences import ANY_LICENCE, LicencePolicy
+from pipelines.store import remove, remove_tree
 from schemas.manifest import Environment, sha256_json
 from schemas.record import SCHEMA_VERSION, Record, SchemaVersionError, check_schema_version
+from schemas.store import Place
 from schemas.wording import counted
 
 
@@ -64,7 +65,7 @@ def claim_output(
         UserError: if it cannot be written, or holds something else.
     """
     inputs_sha256 = sha256_json(
-        [(entry.uri, [] if entry.refused else _sizes(entry.paths)) for entry in entries]
+        [(entry.uri, [] if entry.refused else _sizes(entry)) for entry in entries]
     )
     source_list_sha256 = sha256_json([asdict(rule) for rule in rules])
     _claim(job, inputs_sha256, source_list_sha256, policy)
@@ -116,12 +117,12 @@ def _forget_plan_of_another(layout: Layout, wanted: RunIdentity) -> None:
     The record of the run goes last, by being replaced: until then it says whose all of this is.
     """
     if _read(layout.run) != wanted:
-        shutil.rmtree(layout.plan.parent, ignore_errors=True)
+        remove_tree(layout.plan.parent)
         for path in layout.logs.iterdir():
             if path.is_dir():
-                shutil.rmtree(path, ignore_errors=True)
+                remove_tree(path)
             elif path != layout.run:
-                path.unlink()
+                remove(path)
 
 
 def _holds_anything(layout: Layout) -> bool:
@@ -131,11 +132,13 @@ def _holds_anything(layout: Layout) -> bool:
     return others or (layout.logs.exists() and any(layout.logs.iterdir()))
 
 
-def _sizes(paths: Sequence[str]) -> list[int]:
-    return [os.path.getsize(path) if os.path.isfile(path) else 0 for path in paths]
+def _sizes(entry: Entry) -> list[int]:
+    if entry.sizes:
+        return list(entry.sizes)
+    return [os.path.getsize(path) if os.path.isfile(path) else 0 for path in entry.paths]
 
 
-def _read(file: Path) -> RunIdentity:
+def _read(file: Place) -> RunIdentity:
     text = file.read_bytes()
     try:
         return RunIdentity.model_validate_json(text)
@@ -146,7 +149,7 @@ def _read(file: Path) -> RunIdentity:
         ) from error
 
 
-def _check_same(root: Path, found: RunIdentity, wanted: RunIdentity) -> None:
+def _check_same(root: Place, found: RunIdentity, wanted: RunIdentity) -> None:
     try:
         check_schema_version(found.schema_version, str(root))
     except SchemaVersionError as error:

@@ -22,12 +22,14 @@ from pipelines.make import MakeTask, make
 from pipelines.pool import Done, WorkerDied, WorkerPool
 from pipelines.progress import Heartbeat
 from pipelines.rows import rows_of, source_ids
+from pipelines.store import remove
 from schemas.manifest import SHARD_TABLES, DataFile, Shard
 from schemas.plan import PlannedSample
 from schemas.record import UNKNOWN, Outcome, Record, Status
 from schemas.sample import FrameRow, SampleRow, StreamRow
 from schemas.shard import ShardWriter
 from schemas.source import Source
+from schemas.store import Place, StorePath
 from schemas.tables import read_columns, read_rows, read_table, write_table
 from transforms.degrade import MadeSample
 
@@ -65,7 +67,7 @@ def write_shard(job: Job, index: int, pool: WorkerPool) -> Shard:
         heartbeat.add(len(rows))
         return finished
     check_libraries(job)
-    job.layout.manifest.unlink(missing_ok=True)  # it tells of files that are about to change
+    remove(job.layout.manifest)  # it tells of files that are about to change
     started = time.monotonic()
     with staged(job.layout) as folder:
         shard = _ShardBuilder(job, rows, folder).build(pool, heartbeat, plan_sha256)
@@ -91,6 +93,9 @@ def _finished_shard(layout: Layout, name: str, plan_sha256: str) -> Shard | None
 
 def _is_whole(layout: Layout, file: DataFile) -> bool:
     path = layout.root / file.path
+    if isinstance(path, StorePath):
+        # Stores keep what they took; all of it would have to be read again to be hashed.
+        return path.is_file() and path.size == file.size
     return path.is_file() and describe_file(path, file.path, file.rows) == file
 
 
@@ -227,11 +232,12 @@ def _died(death: WorkerDied) -> Outcome:
     return Outcome(status=Status.FAILED, stage="make", reason=death.reason, detail=death.detail)
 
 
-def describe_file(file: Path, path: str, rows: int) -> DataFile:
+def describe_file(file: Place, path: str, rows: int) -> DataFile:
     """The record of a file that is listed in the manifest under `path`."""
     with file.open("rb") as opened:
         digest = hashlib.file_digest(opened, "sha256").hexdigest()
-    return DataFile(path=path, size=file.stat().st_size, sha256=digest, rows=rows)
+        size = opened.tell()
+    return DataFile(path=path, size=size, sha256=digest, rows=rows)
 
 
 def describe_bytes(data: bytes, path: str) -> DataFile:
