@@ -229,15 +229,6 @@ class StorePath:
         """All of the object."""
         return self._retried(lambda files: files.open_input_stream(self._path).read())
 
-    def read_range(self, start: int, count: int) -> bytes:
-        """So many bytes from byte `start` on, fewer at the end of the object."""
-
-        def read(files: Any) -> bytes:
-            with files.open_input_file(self._path) as file:
-                return file.read_at(count, start)
-
-        return self._retried(read)
-
     def download(self, target: Path) -> None:
         """Copy the object to a local file."""
 
@@ -307,7 +298,8 @@ class _Reader(io.RawIOBase):
 
     def __init__(self, path: StorePath) -> None:
         self.name = str(path)
-        self._path, self._size, self._position = path, path.size, 0
+        self._path, self._file, self._position = path, None, 0
+        self._size: int = path._retried(lambda files: self._opened(files).size())
 
     def readable(self) -> bool:
         return True
@@ -325,10 +317,23 @@ class _Reader(io.RawIOBase):
 
     def readinto(self, buffer: Any) -> int:
         count = min(len(buffer), max(self._size - self._position, 0))
-        data = self._path.read_range(self._position, count) if count else b""
+        data = self._path._retried(lambda files: self._read(files, count)) if count else b""
         buffer[: len(data)] = data
         self._position += len(data)
         return len(data)
+
+    def _opened(self, files: Any) -> Any:
+        if self._file is None:  # opening asks for the size, so it is done once
+            self._file = files.open_input_file(self._path._path)
+        return self._file
+
+    def _read(self, files: Any, count: int) -> bytes:
+        try:
+            data: bytes = self._opened(files).read_at(count, self._position)
+        except (OSError, ValueError) as error:  # Arrow calls a broken stream a closed file
+            self._file = None
+            raise OSError(str(error)) from error
+        return data
 
 
 @functools.cache

@@ -7,13 +7,14 @@ from pathlib import Path
 import pytest
 
 from pipelines import pool
+from pipelines import store as writing
 from schemas import store
 from tests.pipelines.small import changed, make_corpus, synthesize
 from tests.stores import servers
 from tests.stores.proxy import Proxy, passes
 
 BUCKET = "corpus"
-RECIPE = changed(('name = "small"', 'name = "small"\nshard_mib = 0.12'))
+RECIPE = changed(('name = "small"', 'name = "small"\nshard_mib = 0.06'))
 """Makes several shards."""
 
 
@@ -29,6 +30,7 @@ def environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[pytest.Mon
         patch.setenv("AWS_CONFIG_FILE", "/dev/null")
         patch.setenv("AWS_SHARED_CREDENTIALS_FILE", "/dev/null")
         patch.setenv(store.PATIENCE_VARIABLE, "60")
+        patch.setenv("AWS_MAX_ATTEMPTS", "2")
         yield patch
     pool._pool.cache_clear()
     store._file_system.cache_clear()
@@ -61,7 +63,7 @@ def s3(_s3_proxy: Proxy) -> Iterator[Proxy]:
 
 @pytest.fixture(scope="session")
 def gcs(environment: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The URL of the emulator."""
+    """The URL of the emulator of Google's store."""
     storage = pytest.importorskip("google.cloud.storage", reason="no extra `stores`")
     if missing := servers.missing_server("gcp-storage-emulator"):
         pytest.skip(missing)
@@ -76,6 +78,22 @@ def gcs(environment: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactor
         client.create_bucket(BUCKET)
     yield server.url
     server.stop()
+
+
+@pytest.fixture
+def gcs_proxy(gcs: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Proxy]:
+    """What stands before the emulator; ranges of objects are not to be read through it."""
+    proxy = Proxy(gcs)
+    monkeypatch.setenv("STORAGE_EMULATOR_HOST", proxy.url)
+    _forget_clients()
+    yield proxy
+    _forget_clients()
+    proxy.stop()
+
+
+def _forget_clients() -> None:
+    store._file_system.cache_clear()
+    writing._writer.cache_clear()
 
 
 @pytest.fixture(scope="session")

@@ -49,8 +49,7 @@ account_autocreate = true
 [filter:catch_errors]
 use = egg:swift#catch_errors
 [filter:cache]
-use = egg:swift#memcache
-memcache_servers = 127.0.0.1:1
+paste.filter_factory = dict_cache:filter_factory
 [filter:s3api]
 use = egg:swift#s3api
 [filter:tempauth]
@@ -58,6 +57,28 @@ use = egg:swift#tempauth
 user_test_tester = {SECRET_KEY} .admin
 [filter:slo]
 use = egg:swift#slo
+"""
+
+# In the place of memcached: else the proxy asks for account and bucket with each request.
+_CACHE = """
+class Cache:
+    def __init__(self):
+        self._items = {}
+    def get(self, key, **options):
+        return self._items.get(key)
+    def set(self, key, value, **options):
+        self._items[key] = value
+    def delete(self, key, **options):
+        self._items.pop(key, None)
+
+def filter_factory(config, **options):
+    cache = Cache()
+    def middleware(app):
+        def call(environ, start_response):
+            environ["swift.cache"] = cache
+            return app(environ, start_response)
+        return call
+    return middleware
 """
 
 # One connection at a time would wait for ever: clients keep theirs open.
@@ -112,6 +133,7 @@ def start_swift(folder: Path) -> Server:
     for kind, port in zip(_RING_KINDS, ports, strict=False):
         text = _BACKEND.format(kind=kind, port=port, folder=folder)
         (folder / f"{kind}.conf").write_text(text)
+    (folder / "dict_cache.py").write_text(_CACHE)
     (folder / "proxy.conf").write_text(_PROXY.format(port=ports[3], folder=folder))
     processes = [
         _start([BIN / f"swift-{kind}-server", folder / f"{kind}.conf"], folder)
@@ -142,7 +164,11 @@ def free_ports(count: int) -> list[int]:
 
 
 def _start(command: Sequence[str | Path], folder: Path) -> subprocess.Popen[bytes]:
-    environment = {**os.environ, "SWIFT_CONF_FILE": str(folder / "swift.conf")}
+    environment = {
+        **os.environ,
+        "SWIFT_CONF_FILE": str(folder / "swift.conf"),
+        "PYTHONPATH": str(folder),
+    }
     log = (folder / "servers.log").open("ab")
     with log:
         return subprocess.Popen(

@@ -5,20 +5,29 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from pipelines.cache import cache_folder, local_copies
-from pipelines.command import EXIT_OK, EXIT_USER_ERROR
+from pipelines.command import EXIT_FINDINGS, EXIT_OK, EXIT_USER_ERROR
+from pipelines.contact_sheet import main as sheet_main
 from pipelines.corpus import discover
+from pipelines.diff.__main__ import main as diff_main
+from pipelines.export.__main__ import main as export_main
 from pipelines.layout import Layout
+from pipelines.materialize.__main__ import main as materialize_main
+from pipelines.publish import main as publish_main
+from pipelines.resynth import main as resynth_main
+from pipelines.run_lock import only_run
 from pipelines.store import upload
 from pipelines.synthesize.__main__ import main as synthesize_main
 from pipelines.verify.__main__ import main as verify_main
+from pipelines.view import main as view_main
 from schemas import store
+from schemas.plan import PlannedSample
 from schemas.store import StoreError, StorePath, place, place_argument
+from schemas.tables import read_table
 from tests.stores import servers
 from tests.stores.conftest import BUCKET
 from tests.stores.proxy import Proxy, fails_for, stalls_once
@@ -103,6 +112,13 @@ def test_inputs_are_found_as_on_a_disk(s3: Proxy, tmp_path: Path) -> None:
             assert a.sizes == tuple(os.path.getsize(path) for path in b.paths)
 
 
+def put_dataset(local: Path, target: StorePath) -> StorePath:
+    """The local dataset, without its logs."""
+    for name, data in contents(local).items():
+        put(target / name, data, local.parent)
+    return target
+
+
 @pytest.mark.slow
 def test_a_dataset_in_a_store_has_the_bytes_of_a_local_one(
     s3: Proxy, gcs: str, local: Path, capfd: pytest.CaptureFixture[str]
@@ -111,7 +127,6 @@ def test_a_dataset_in_a_store_has_the_bytes_of_a_local_one(
     for output in (f"{S3}/same/ds", f"{GS}/same/ds"):
         assert synthesize_main(arguments(local, source, output)) == EXIT_OK
         assert contents(place(output)) == contents(local)
-        assert verify_main([output, "--grade=structural", "--workers=1"]) == EXIT_OK
         told = capfd.readouterr()
         written = b"".join(file.read_bytes() for file in StorePath(output).walk())
         assert servers.SECRET_KEY not in told.out + told.err
@@ -122,13 +137,60 @@ def test_a_dataset_in_a_store_has_the_bytes_of_a_local_one(
     assert not [path for method, path in again if method == "PUT" and "/data/" in path]
 
 
-def test_training_reads_the_same_from_a_store(s3: Proxy, local: Path) -> None:
+@pytest.mark.slow
+def test_commands_read_a_url_like_a_folder(gcs: str, local: Path, tmp_path: Path) -> None:
+    there = put_dataset(local, StorePath(f"{GS}/read/ds"))
+    key = read_table(str(local / "index" / "plan.parquet"), PlannedSample)[0].key
+    source = f"--input={local.parent / 'corpus'}"
+    for root, name in ((there, "there"), (local, "here")):
+        dataset, output = str(root), tmp_path / name
+        frames = f"--output={output / 'png'}"
+        made = [dataset, key, source, f"--output={output / 'made'}", "--workers=1", "--verify"]
+        one = ["--workers=1"]
+        assert export_main([dataset, frames, "--stream=coded", *one]) == EXIT_OK
+        assert view_main([dataset, f"--output={output / 'v'}", "--where=num_frames > 4"]) == EXIT_OK
+        assert resynth_main(made) == EXIT_OK
+        assert sheet_main([dataset, f"--output={output / 'sheet.png'}"]) == EXIT_OK
+        assert publish_main([dataset, f"--output={output / 'published'}", *one]) == EXIT_OK
+    assert contents(tmp_path / "there") == contents(tmp_path / "here")
+    assert diff_main([str(there), str(local)]) == EXIT_OK
+    assert verify_main([str(there), source, "--grade=pixel", "--workers=1"]) == EXIT_OK
+    put(there / "data" / "stray.bin", b"stray", tmp_path)
+    put(there / "manifest.json.part", b"stray", tmp_path)
+    assert verify_main([str(there), "--grade=structural", "--workers=1"]) == EXIT_FINDINGS
+
+
+@pytest.mark.slow
+def test_a_publication_in_a_store_becomes_a_dataset_in_a_store(
+    gcs: str, local: Path, tmp_path: Path
+) -> None:
+    published, output = StorePath(f"{GS}/again/published"), StorePath(f"{GS}/again/ds")
+    assert publish_main([str(local), f"--output={tmp_path / 'p'}", "--workers=1"]) == EXIT_OK
+    for name, data in contents(tmp_path / "p").items():
+        put(published / name, data, tmp_path)
+    source, to = f"--input={local.parent / 'corpus'}", f"--output={output}"
+    assert materialize_main([str(published), source, to, "--workers=1"]) == EXIT_OK
+    assert contents(output) == contents(local)
+    inside = f"--output={published}/ds"
+    assert materialize_main([str(published), source, inside, "--workers=1"]) == EXIT_USER_ERROR
+
+
+def test_one_run_of_a_machine_at_a_time_writes_to_a_place(
+    gcs: str, local: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    output = f"{GS}/locked/ds"
+    with only_run(Layout(StorePath(output))):
+        status = synthesize_main(arguments(local, local.parent / "corpus", output))
+    assert status == EXIT_USER_ERROR
+    assert f"another run writes to {output} (process {os.getpid()}" in capfd.readouterr().err
+    assert not StorePath(output).exists()
+
+
+def test_training_reads_the_same_from_a_store(gcs: str, local: Path) -> None:
     from training.config import StreamSettings
     from training.dataset import SampleStream
 
-    output = StorePath(f"{S3}/trained/ds")
-    for name, data in contents(local).items():
-        put(output / name, data, local.parent)
+    output = put_dataset(local, StorePath(f"{GS}/trained/ds"))
     settings = StreamSettings(frames=3, crop=8, batch_size=2)
     there, here = (SampleStream(root, "train", settings) for root in (output, local))
     for a, b in zip(there, here, strict=True):
@@ -136,7 +198,7 @@ def test_training_reads_the_same_from_a_store(s3: Proxy, local: Path) -> None:
         assert torch.equal(a.lr, b.lr) and torch.equal(a.hr, b.hr)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_killed_run_goes_on_where_it_stopped(s3: Proxy, local: Path) -> None:
     source, output = put_corpus(local, "killed"), StorePath(f"{S3}/killed/ds")
     command = [sys.executable, "-m", "pipelines.synthesize"]
@@ -159,27 +221,49 @@ def test_a_killed_run_goes_on_where_it_stopped(s3: Proxy, local: Path) -> None:
     assert (output / f"data/{first.stem}.tar").version == made
 
 
-@pytest.mark.parametrize(
-    "answer", [fails_for(3, 503), fails_for(3, 500), fails_for(3, -1), stalls_once(3)]
-)
+@pytest.mark.parametrize("status", [503, -1])
 def test_what_fails_for_a_while_is_tried_again(
-    s3: Proxy, tmp_path: Path, answer: Callable[[str, str], int]
+    bucket: StorePath, s3: Proxy, gcs_proxy: Proxy, tmp_path: Path, status: int
 ) -> None:
-    target = StorePath(f"{S3}/while.bin")
-    s3.answer = answer
+    target = bucket / "while.bin"
+    proxy = {"s3": s3, "gs": gcs_proxy}[bucket.scheme]
+    proxy.answer = fails_for(1, status)
     put(target, b"written", tmp_path)
+    proxy.answer = fails_for(1, status)
     assert target.read_bytes() == b"written"
+
+
+def test_a_store_that_stalls_is_asked_again(
+    s3: Proxy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target = put(StorePath(f"{S3}/stalls.bin"), b"stored", tmp_path)
+    monkeypatch.setattr(store, "_REQUEST_SECONDS", 1.0)
+    store._file_system.cache_clear()
+    s3.answer = stalls_once(3)
+    requests = len(s3.requests)
+    assert target.read_bytes() == b"stored"
+    assert s3.requests[requests] == s3.requests[requests + 1]
+    store._file_system.cache_clear()
+
+
+def test_a_store_that_stays_away_is_told(
+    bucket: StorePath, s3: Proxy, gcs_proxy: Proxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(store.PATIENCE_VARIABLE, "1")
+    s3.answer = gcs_proxy.answer = lambda method, path: 503
+    with pytest.raises(StoreError, match=r"did not answer for 1 s .* VCSR_STORE_PATIENCE"):
+        (bucket / "away.bin").read_bytes()
 
 
 def test_an_upload_that_breaks_off_is_made_good(s3: Proxy, tmp_path: Path) -> None:
     """Beam makes an object of the first part, and says that the second failed."""
-    failures = iter([503] * 30)
+    failures = iter([503] * 3)
     s3.answer = lambda method, path: next(failures, 0) if "partNumber=2" in path else 0
     data = os.urandom(11 * 2**20)
     assert put(StorePath(f"{S3}/broken.bin"), data, tmp_path).read_bytes() == data
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_store_that_goes_away_ends_the_run_with_a_message(
     s3: Proxy, local: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
