@@ -38,10 +38,11 @@ TORCH_INSTALL := "torch==$(TORCH_VERSION)"
 endif
 
 .DELETE_ON_ERROR:
-.PHONY: help setup demo test lint format docs benchmark clean
+.PHONY: help setup servers demo test lint format docs benchmark clean
 
 help:
 	@echo "make setup      create .venv/ and install everything (TORCH=cpu or cuda)"
+	@echo "make servers    install the object stores that the tests of stores need"
 	@echo "make demo       synthesise a small dataset, draw a contact sheet, train briefly"
 	@echo "make test       lint, then run the tests"
 	@echo "make lint       check formatting, lint, types and import rules"
@@ -68,7 +69,15 @@ $(STAMP): pyproject.toml constraints.txt | $(BIN)/python
 			"cannot be reached: make PIP_FIND_LINKS=/folder/with/its/wheel," \
 			"or TORCH=cuda for the build on PyPI."; exit 2; }
 	$(BIN)/python -m pip install --constraint constraints.txt \
-		--editable ".[pipelines,training,demo,dask,dev]"
+		--editable ".[pipelines,stores,training,demo,dask,dev]"
+	@touch $@
+
+# Servers that the tests of stores start; their libraries do not go with this project's.
+servers: build/servers/installed
+
+build/servers/installed: tests/stores/servers.txt | $(BIN)/python
+	$(BIN)/python -m venv build/servers
+	build/servers/bin/python -m pip install --no-deps --requirement $<
 	@touch $@
 
 # The dataset is kept and finished where it was interrupted; the training starts afresh.
@@ -88,6 +97,7 @@ demo: setup
 	@echo "  $(BIN)/python -m training.train --help             longer, on a GPU, on your dataset"
 
 test: lint
+	-$(MAKE) servers # without them, the tests of stores are skipped
 	$(BIN)/python -m pytest -n $(TEST_PROCESSES)
 
 lint: setup

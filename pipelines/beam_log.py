@@ -1,5 +1,5 @@
 """Keeps Beam's log to what concerns the user, and finds in what Beam raises what stopped a run:
-Ctrl-C, or an output that cannot be written.
+Ctrl-C, an output that cannot be written, or a store that fails.
 
 Imported before Beam, which logs while it is imported.
 """
@@ -7,6 +7,8 @@ Imported before Beam, which logs while it is imported.
 import errno
 import logging
 from collections.abc import Iterator
+
+from schemas.store import StoreError
 
 _OUTPUT_ERRORS = {
     errno.ENOSPC,
@@ -23,7 +25,7 @@ make rows of their errors."""
 
 
 def quieten() -> None:
-    """Leave out what Beam says of libraries that are not used, and of Ctrl-C."""
+    """Leave out what Beam says of libraries that are not used, and what a command tells itself."""
     logging.getLogger().addFilter(_concerns_us)
     logging.getLogger("apache_beam.runners.common").addFilter(_is_unexpected)
 
@@ -41,6 +43,11 @@ def output_failure(error: BaseException | None) -> str:
     return ""
 
 
+def store_error(error: BaseException | None) -> StoreError | None:
+    """What a store did, if that is at the bottom of an error."""
+    return next((cause for cause in _causes(error) if isinstance(cause, StoreError)), None)
+
+
 def _causes(error: BaseException | None) -> Iterator[BaseException]:
     """An error and what it came of; Beam wraps what is raised inside a step."""
     while error is not None:
@@ -49,11 +56,13 @@ def _causes(error: BaseException | None) -> Iterator[BaseException]:
 
 
 def _concerns_us(record: logging.LogRecord) -> bool:
-    # Beam says so on import wherever Google's client libraries are not installed.
-    return not record.getMessage().startswith("apitools not found")
+    # Beam says so on import wherever Google's client libraries are not installed, and at each
+    # attempt at an upload, all of which are told of in `schemas.store`.
+    noise = ("apitools not found", "Error in _start_upload", "HTTP error while requesting file")
+    return not record.getMessage().startswith(noise)
 
 
 def _is_unexpected(record: logging.LogRecord) -> bool:
     # Beam logs whatever is raised inside a step; of these, the command tells in a line.
     error = record.exc_info[1] if record.exc_info else None
-    return not (is_interruption(error) or output_failure(error))
+    return not (is_interruption(error) or output_failure(error) or store_error(error))

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from pipelines.beam_log import is_interruption, output_failure
+from pipelines.beam_log import is_interruption, output_failure, store_error
 from pipelines.errors import UserError
 from pipelines.layout import Layout
 from pipelines.pool import available_cores
@@ -14,12 +14,14 @@ from schemas.manifest import DatasetError
 from schemas.recipe import RecipeError
 from schemas.record import SchemaVersionError, Status
 from schemas.shard import ShardError
+from schemas.store import Place, StoreError, is_url, place
 
 EXIT_OK, EXIT_FINDINGS, EXIT_USER_ERROR, EXIT_INTERRUPTED = 0, 1, 2, 130
+_TOLD = (UserError, RecipeError, DatasetError, SchemaVersionError, ShardError, StoreError)
 
 
 def run_command(name: str, work: Callable[[], int], *, goes_on: bool = False) -> int:
-    """Run a command; a user's mistake, a damaged dataset and Ctrl-C become one line each.
+    """Run a command; mistakes, damaged datasets, failing stores and Ctrl-C become one line each.
 
     Args:
         name: such as verify.
@@ -31,19 +33,22 @@ def run_command(name: str, work: Callable[[], int], *, goes_on: bool = False) ->
     """
     try:
         return work()
-    except (UserError, RecipeError, DatasetError, SchemaVersionError, ShardError) as error:
+    except _TOLD as error:
         told, status = str(error), EXIT_USER_ERROR
     except (KeyboardInterrupt, RuntimeError) as error:
-        if not is_interruption(error):
+        if is_interruption(error):
+            told = "interrupted" + ("; the same command goes on from here" if goes_on else "")
+            status = EXIT_INTERRUPTED
+        elif failure := store_error(error):
+            told, status = str(failure), EXIT_USER_ERROR
+        else:
             raise
-        told = "interrupted" + ("; the same command goes on from here" if goes_on else "")
-        status = EXIT_INTERRUPTED
     sys.stderr.write(f"pipelines.{name}: {told}\n")
     return status
 
 
 @contextmanager
-def writing_to(output: str | Path) -> Iterator[None]:
+def writing_to(output: str | Place) -> Iterator[None]:
     """Tell a full or read-only disk as what it is, wherever in a run it showed.
 
     Raises:
@@ -54,8 +59,9 @@ def writing_to(output: str | Path) -> Iterator[None]:
     except (RuntimeError, OSError) as error:
         if not (problem := output_failure(error)):
             raise
+        where = Layout(place(str(output))).local if is_url(str(output)) else output
         raise UserError(
-            f"cannot write to {output}: {problem}; once that is mended, the same command goes on "
+            f"cannot write to {where}: {problem}; once that is mended, the same command goes on "
             "from here"
         ) from error
 
@@ -82,7 +88,7 @@ def check_workers(number: int) -> int:
     return number
 
 
-def check_has_pixels(root: Path) -> None:
+def check_has_pixels(root: Place) -> None:
     """Refuse a publication, for commands that need samples.
 
     Raises:

@@ -36,6 +36,7 @@ from schemas.sample import (
 )
 from schemas.shard import read_member
 from schemas.source import Source
+from schemas.store import Place, place_argument
 from schemas.tables import read_table
 from transforms.decode import decode_hr, decode_lr
 
@@ -72,7 +73,9 @@ class Entry(NamedTuple):
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command; returns the exit status."""
     parser = argparse.ArgumentParser(prog="python -m pipelines.contact_sheet")
-    parser.add_argument("dataset", type=Path, metavar="DATASET", help="folder of a dataset")
+    parser.add_argument(
+        "dataset", type=place_argument, metavar="DATASET", help="a dataset: a folder or a URL"
+    )
     parser.add_argument("--output", type=Path, required=True, help="the PNG file to write")
     parser.add_argument("--samples", type=int, default=6, help="rows at most (default: 6)")
     options = parser.parse_args(arguments)
@@ -88,7 +91,7 @@ def _run(options: argparse.Namespace) -> int:
     return EXIT_OK
 
 
-def contact_sheet(dataset: Path, num_samples: int) -> Image.Image:
+def contact_sheet(dataset: Place, num_samples: int) -> Image.Image:
     """Draw the contact sheet of a dataset.
 
     Args:
@@ -114,7 +117,7 @@ def contact_sheet(dataset: Path, num_samples: int) -> Image.Image:
     return draw_sheet(manifest, entries)
 
 
-def _candidates(dataset: Path, manifest: Manifest) -> list[SampleRow]:
+def _candidates(dataset: Place, manifest: Manifest) -> list[SampleRow]:
     by_split = defaultdict[str, list[Shard]](list)
     for shard in manifest.shards:
         by_split[shard.split].append(shard)
@@ -143,7 +146,7 @@ def _sources_in_turn(rows: list[SampleRow]) -> list[SampleRow]:
     return [row for _, row in sorted(rounds, key=lambda pair: pair[0])]
 
 
-def load_entry(shard: Path, row: SampleRow, source_names: dict[str, str]) -> Entry:
+def load_entry(shard: Place, row: SampleRow, source_names: dict[str, str]) -> Entry:
     """Read the middle frame of a sample, cut down to what fits into a panel.
 
     Args:

@@ -7,19 +7,23 @@ a link that leads out of the input) is an entry that says why.
 
 import csv
 import glob
+import io
 import os
 import re
 import unicodedata
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 from fnmatch import fnmatchcase
-from pathlib import Path
+from pathlib import Path, PurePosixPath
+from typing import TypeVar
 
 from pipelines.errors import UserError
 from schemas.source import SPLITS
+from schemas.store import StorePath, absolute, place
 
-_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
+P = TypeVar("P", Path, StorePath)
+
 _NUMBERED = re.compile(r"(?P<prefix>.*?)(?P<number>\d+)")
 _SUFFIX = re.compile(r"\.[A-Za-z0-9]{2,5}$")
 _STEREO = re.compile(r"[_-](left|right|l|r)$", re.IGNORECASE)
@@ -43,18 +47,20 @@ class Entry:
     uri: str
     """the input's name and the path below it, with forward slashes, such as photos/a.png"""
     paths: tuple[str, ...]
-    """absolute; of a folder its files, in numeric order"""
+    """absolute, or URLs; of a folder its files, in numeric order"""
     is_folder: bool
     """whether the paths are the numbered files of one folder"""
     refused: str = ""
     """one of REFUSALS, if it must not be opened"""
+    sizes: tuple[int, ...] = ()
+    """bytes of each, of what lies in a store: listing it told"""
 
 
 def discover(inputs: Sequence[str], *, follow_links: bool = True) -> list[Entry]:
     """Find everything that the inputs name.
 
     Args:
-        inputs: folders (searched with all below them), globs, or single files.
+        inputs: folders (searched with all below them), globs, or single files; paths or URLs.
         follow_links: take files outside of a folder that links in it lead to. Links inside of it,
             and inputs that are links themselves, are always followed.
 
@@ -62,7 +68,8 @@ def discover(inputs: Sequence[str], *, follow_links: bool = True) -> list[Entry]
         Entries sorted by uri, each file in one of them only.
 
     Raises:
-        UserError: if an input is missing, empty, or no local path.
+        UserError: if an input is missing or empty.
+        StoreError: if a store cannot be read.
     """
     found: dict[tuple[str, ...], Entry] = {}
     for text in inputs:
@@ -96,13 +103,10 @@ def _without_repeats(entries: list[Entry]) -> list[Entry]:
 
 
 def _entries_of(text: str, follow_links: bool) -> Iterator[Entry]:
-    if _URL.match(text):
-        raise UserError(
-            f"the input {text!r} is a URL, and only local paths are read: "
-            "copy or mount the data, and give the path"
-        )
-    path = Path(os.path.abspath(text))
-    if path.is_dir():
+    path = place(absolute(text))
+    if isinstance(path, StorePath):
+        yield from _stored(path, text)
+    elif path.is_dir():
         yield from _walk(path, path.name, None if follow_links else path)
     elif path.is_file():
         yield _entry(path, path.name, None)
@@ -113,13 +117,66 @@ def _entries_of(text: str, follow_links: bool) -> Iterator[Entry]:
         raise UserError(f"the input {text!r} {problem}: check the path ({path})")
 
 
+def _stored(path: StorePath, text: str) -> Iterator[Entry]:
+    """The entries that a URL names: of an object, of a folder, of a glob."""
+    path.check()
+    if path.exists():
+        yield from _walk_stored(path, path.name)
+    elif glob.has_magic(text):
+        base = _fixed_part(path)
+        matches = sorted(_glob(base, path.relative_to(base).parts), key=str)
+        if not matches:
+            raise _no_match(text)
+        for match in matches:
+            uri = PurePosixPath(base.name) / match.relative_to(base)
+            yield from _walk_stored(match, uri.as_posix())
+    else:
+        raise UserError(f"the input {text!r} does not exist: check the URL")
+
+
+def _glob(folder: StorePath, parts: Sequence[str]) -> set[StorePath]:
+    """What `glob.glob` finds on a disk: ** is any number of folders, hidden ones are skipped."""
+    if not parts:
+        return {folder}
+    children = [child for child in folder.iterdir() if not child.name.startswith(".")]
+    if parts[0] == "**":
+        below = set().union(*(_glob(child, parts) for child in children if child.is_dir()))
+        return below | _glob(folder, parts[1:])
+    matching = [child for child in children if fnmatchcase(child.name, parts[0])]
+    return set().union(*(_glob(child, parts[1:]) for child in matching))
+
+
+def _walk_stored(top: StorePath, top_uri: str) -> Iterator[Entry]:
+    """The entry of an object, and those of all objects below it."""
+    if top.is_file():
+        yield _stored_entry([top], top_uri, is_folder=False)
+    folders = defaultdict[PurePosixPath, list[StorePath]](list)
+    for file in top.walk():
+        below = file.relative_to(top)
+        if not any(part.startswith(".") for part in below.parts):
+            folders[below.parent].append(file)
+    for below, files in sorted(folders.items()):
+        uri = (PurePosixPath(top_uri) / below).as_posix()
+        if ordered := _in_numeric_order(files):
+            yield _stored_entry(ordered, uri, is_folder=True)
+        else:
+            for file in files:
+                yield _stored_entry([file], f"{uri}/{file.name}", is_folder=False)
+
+
+def _stored_entry(files: Sequence[StorePath], uri: str, *, is_folder: bool) -> Entry:
+    return Entry(
+        uri=_printable(uri),
+        paths=tuple(map(str, files)),
+        is_folder=is_folder,
+        sizes=tuple(file.size for file in files),
+    )
+
+
 def _matches(pattern: str, follow_links: bool) -> Iterator[Entry]:
     matches = sorted(glob.glob(os.path.abspath(pattern), recursive=True))
     if not matches:
-        raise UserError(
-            f"the glob {pattern!r} matches nothing: check it, and quote it so that the shell "
-            "does not expand it"
-        )
+        raise _no_match(pattern)
     base = _fixed_part(Path(os.path.abspath(pattern)))
     bounds = None if follow_links else base
     for match in map(Path, matches):
@@ -130,10 +187,18 @@ def _matches(pattern: str, follow_links: bool) -> Iterator[Entry]:
             yield _entry(match, uri, bounds)
 
 
-def _fixed_part(pattern: Path) -> Path:
+def _no_match(pattern: str) -> UserError:
+    return UserError(
+        f"the glob {pattern!r} matches nothing: check it, and quote it so that the shell "
+        "does not expand it"
+    )
+
+
+def _fixed_part(pattern: P) -> P:
     """The folder above the first part that is a pattern."""
-    fixed = [part for part in (pattern, *pattern.parents) if not glob.has_magic(str(part))]
-    return fixed[0]
+    while glob.has_magic(str(pattern)):
+        pattern = pattern.parent
+    return pattern
 
 
 def _walk(top: Path, top_uri: str, bounds: Path | None) -> Iterator[Entry]:
@@ -216,7 +281,7 @@ def _printable(uri: str) -> str:
     return "".join("\ufffd" if unicodedata.category(c) in _BREAKING else c for c in text)
 
 
-def _in_numeric_order(files: list[Path]) -> list[Path] | None:
+def _in_numeric_order(files: list[P]) -> list[P] | None:
     """The files in the order of their numbers; None where they are no numbered series."""
     numbered = {}
     prefixes = set()
@@ -270,7 +335,10 @@ def read_source_list(path: str) -> list[SourceRule]:
         UserError: if the file is missing, is no such table, or names another split.
     """
     try:
-        with open(path, encoding="utf-8-sig", newline="") as file:
+        with (
+            place(path).open("rb") as opened,
+            io.TextIOWrapper(opened, encoding="utf-8-sig", newline="") as file,
+        ):
             reader = csv.DictReader(file, restkey="", restval="")
             _check_header(path, reader.fieldnames or [])
             return [_rule(path, reader.line_num, row) for row in reader]

@@ -3,7 +3,6 @@
 import shutil
 from collections import Counter
 from collections.abc import Sequence
-from pathlib import Path
 
 from pipelines.documents import describe
 from pipelines.documents.facts import Facts, read_facts
@@ -15,6 +14,7 @@ from schemas.manifest import DataFile, Manifest, Shard
 from schemas.plan import PlannedSample
 from schemas.record import Record
 from schemas.source import Source
+from schemas.store import Place
 from schemas.tables import read_columns, write_table
 
 
@@ -54,7 +54,7 @@ def describe_dataset(job: Job, shards: Sequence[Shard]) -> Manifest:
 
 def _describe(job: Job, shards: Sequence[Shard], facts: Facts) -> tuple[Manifest, dict[str, bytes]]:
     """The manifest, and the documents that it lists."""
-    tables: dict[Path, type[Record]] = {
+    tables: dict[Place, type[Record]] = {
         job.layout.plan: PlannedSample,
         job.layout.sources: Source,
         job.layout.shards: Shard,
@@ -84,6 +84,6 @@ def _describe(job: Job, shards: Sequence[Shard], facts: Facts) -> tuple[Manifest
     return manifest.model_copy(update={"documents": described}), texts
 
 
-def _describe_table(job: Job, path: Path, record: type[Record]) -> DataFile:
+def _describe_table(job: Job, path: Place, record: type[Record]) -> DataFile:
     num_rows = read_columns(str(path), record, []).num_rows
     return describe_file(path, job.layout.relative(path), num_rows)

@@ -6,18 +6,19 @@ begins settles what a killed one left between these steps.
 """
 
 from collections.abc import Sequence
-from pathlib import Path
 
 from pipelines.corpus import Entry
 from pipelines.errors import UserError
 from pipelines.job import Job
-from pipelines.layout import Layout, publish, staged
+from pipelines.layout import Layout, move, publish, staged
 from pipelines.plan import NOTHING, Plan
 from pipelines.probe import files_of
 from pipelines.probing import file_sizes, read_entries
+from pipelines.store import remove
 from schemas.plan import PlannedSample
 from schemas.record import Status
 from schemas.source import Source
+from schemas.store import Place
 from schemas.tables import TABLE_ERRORS, TableWriter, read_columns, read_table, write_table
 
 
@@ -46,9 +47,9 @@ def read_plan(layout: Layout) -> Plan:
     if layout.next_sources.is_file():
         waiting = read_columns(str(layout.next_sources), Source, ["generation"])
         if max(waiting.column("generation").to_pylist()) + 1 == committed:
-            publish(layout.next_sources, layout.sources)
+            move(layout.next_sources, layout.sources, layout)
         else:
-            layout.next_sources.unlink()
+            remove(layout.next_sources)
     if not committed:
         return NOTHING
     samples = read_table(str(layout.plan), PlannedSample)
@@ -58,7 +59,7 @@ def read_plan(layout: Layout) -> Plan:
         raise _damaged(layout, layout.sources, error) from error
 
 
-def _damaged(layout: Layout, table: Path, error: Exception) -> UserError:
+def _damaged(layout: Layout, table: Place, error: Exception) -> UserError:
     return UserError(
         f"{table} is damaged ({error}): delete {layout.plan}, and the same command plans the same "
         "again; then give those that added sources once more, in their order"
@@ -74,9 +75,9 @@ def commit_plan(layout: Layout, plan: Plan) -> None:
         for rows in plan.shards:
             writer.write_group(rows)
         writer.close()
-        layout.manifest.unlink(missing_ok=True)  # it tells of the plan that was
+        remove(layout.manifest)  # it tells of the plan that was
         publish(folder / "plan", layout.plan)
-    publish(layout.next_sources, layout.sources)
+    move(layout.next_sources, layout.sources, layout)
 
 
 def not_probed_before(job: Job, entries: Sequence[Entry], before: Plan) -> list[Entry]:

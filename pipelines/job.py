@@ -16,6 +16,7 @@ from schemas.plan import PlannedSample
 from schemas.recipe import Recipe
 from schemas.record import SCHEMA_VERSION, Record
 from schemas.stages import StillStage
+from schemas.store import place
 from transforms.settings import encoder_build
 
 # What decides bytes: codecs, resampling, blur, noise, WebP, Parquet.
@@ -36,7 +37,7 @@ class Job(Record):
     """A run, as every worker needs to know it."""
 
     output: str
-    """the dataset's folder, absolute"""
+    """the dataset's folder: an absolute path or a URL"""
     recipe: Recipe
     """the recipe"""
     seed: int
@@ -53,7 +54,7 @@ class Job(Record):
     @property
     def layout(self) -> Layout:
         """Where everything lies."""
-        return Layout(Path(self.output))
+        return Layout(place(self.output))
 
     def plan_sha256(self, rows: list[PlannedSample]) -> str:
         """Identifies everything that decides the bytes of a shard with these rows."""

@@ -1,4 +1,4 @@
-"""Opens media by local path: what a file is, and the clips of a video or of a frame folder.
+"""Opens media by path or URL: what a file is, and the clips of a video or of a frame folder.
 
 Files are told by content, never by name.
 """
@@ -13,6 +13,7 @@ import av
 import numpy as np
 
 from pipelines import cpu_limit
+from pipelines.cache import local_copies
 from pipelines.errors import MediaError, reason_of
 from pipelines.images import read_image
 from pipelines.video import (
@@ -103,13 +104,14 @@ def read_photo(path: str, source: Source) -> np.ndarray:
     Raises:
         MediaError: as `read_image`, or changed.
     """
-    try:
-        digest = file_sha256(path)
-    except OSError as error:
-        raise MediaError("unreadable", error.strerror or str(error)) from error
-    if digest != source.source_id:
-        raise MediaError("changed", f"{os.path.basename(path)} is not what was probed")
-    return read_image(path)
+    with local_copies([path]) as (local,):
+        try:
+            digest = file_sha256(local)
+        except OSError as error:
+            raise MediaError("unreadable", error.strerror or str(error)) from error
+        if digest != source.source_id:
+            raise MediaError("changed", f"{os.path.basename(path)} is not what was probed")
+        return read_image(local)
 
 
 def _folder_frames(
@@ -117,7 +119,8 @@ def _folder_frames(
 ) -> Iterator[tuple[int, np.ndarray]]:
     """(checksum, picture) of each frame."""
     for path in paths[span.start : span.start + span.count]:
-        picture = read_image(path)
+        with local_copies([path]) as (local,):
+            picture = read_image(local)
         yield zlib.crc32(picture.tobytes()), picture
 
 
@@ -125,15 +128,16 @@ def _video_frames(
     paths: Sequence[str], source: Source, span: Span
 ) -> Iterator[tuple[int, np.ndarray]]:
     """(checksum, picture) of each frame."""
-    frames = _frames_after_seek(paths[0], span) or _frames_after_count(paths[0], span)
-    try:
-        for _, frame in zip(range(span.count), frames, strict=False):
-            picture = to_rgb(frame, source.color_matrix, source.color_range, source.rotation)
-            yield planes_crc32(frame), picture
-    except MemoryError:
-        raise
-    except av.error.FFmpegError as error:  # of the conversion
-        raise MediaError("unsupported_pixels", reason_of(error)) from error
+    with local_copies(paths[:1]) as (path,):
+        frames = _frames_after_seek(path, span) or _frames_after_count(path, span)
+        try:
+            for _, frame in zip(range(span.count), frames, strict=False):
+                picture = to_rgb(frame, source.color_matrix, source.color_range, source.rotation)
+                yield planes_crc32(frame), picture
+        except MemoryError:
+            raise
+        except av.error.FFmpegError as error:  # of the conversion
+            raise MediaError("unsupported_pixels", reason_of(error)) from error
 
 
 def _frames_after_seek(path: str, span: Span) -> Iterator[av.VideoFrame] | None:

@@ -7,17 +7,25 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from apache_beam.options.pipeline_options import PipelineOptions
+from apache_beam.options.pipeline_options import PipelineOptions, S3Options
 
 from pipelines.command import add_retry, add_workers, check_workers
 from pipelines.engines import LOCAL_RUNNERS, choose_engine
 from pipelines.errors import UserError
 from pipelines.licences import LicencePolicy
 from schemas.recipe_files import shipped_recipes
+from schemas.store import is_url, lies_in, place
 
 DEFAULT_RECIPE = "cavsr"
 DEMO_OUTPUT = "build/demo/dataset"
 _SEEDS = 2**63  # what a table stores
+_S3_VARIABLES = {
+    "s3_access_key_id": ["AWS_ACCESS_KEY_ID"],
+    "s3_secret_access_key": ["AWS_SECRET_ACCESS_KEY"],
+    "s3_session_token": ["AWS_SESSION_TOKEN"],
+    "s3_endpoint_url": ["AWS_ENDPOINT_URL"],
+    "s3_region_name": ["AWS_REGION", "AWS_DEFAULT_REGION"],
+}
 
 
 class Options(NamedTuple):
@@ -53,14 +61,15 @@ def _parser() -> argparse.ArgumentParser:
         action="append",
         default=[],
         metavar="PATH",
-        help="folder, file or glob of images, videos and frame folders; repeatable. "
+        help="folder, file or glob of images, videos and frame folders, also s3://BUCKET/PATH or "
+        "gs://BUCKET/PATH; repeatable. "
         "Default: the demo corpus",
     )
     parser.add_argument(
         "--output",
         default="",
         metavar="FOLDER",
-        help=f"where the dataset goes; default with the demo corpus: {DEMO_OUTPUT}",
+        help=f"where the dataset goes, also by URL; default with the demo corpus: {DEMO_OUTPUT}",
     )
     parser.add_argument(
         "--recipe",
@@ -144,7 +153,17 @@ def parse_with_beam(
     """
     ours, others = parser.parse_known_args(arguments)
     _check_others(others, parser)
-    return ours, choose_engine(others)
+    options = choose_engine(others)
+    _export_store_options(options)
+    return ours, options
+
+
+def _export_store_options(options: PipelineOptions) -> None:
+    """Put what Beam is told of S3 where pyarrow and worker processes find it, too."""
+    told = options.view_as(S3Options).get_all_options(drop_default=True)
+    for option, variables in _S3_VARIABLES.items():
+        if told.get(option):
+            os.environ.update(dict.fromkeys(variables, told[option]))
 
 
 def check_apart(output: str, inputs: Sequence[str]) -> None:
@@ -154,11 +173,17 @@ def check_apart(output: str, inputs: Sequence[str]) -> None:
         UserError: if it does.
     """
     for text in inputs:
-        if os.path.isdir(text) and Path(output).is_relative_to(os.path.abspath(text)):
+        if _lies_in(output, text):
             raise UserError(
                 f"--output {output} lies in the input {text!r}, which would find its own outcome "
                 "the next time: choose a folder outside"
             )
+
+
+def _lies_in(output: str, text: str) -> bool:
+    if is_url(text):
+        return lies_in(place(output), place(text))
+    return os.path.isdir(text) and Path(output).is_relative_to(os.path.abspath(text))
 
 
 def _check_others(others: Sequence[str], parser: argparse.ArgumentParser) -> None:

@@ -5,10 +5,12 @@ Every frame is decoded once, so that whatever is corrupt is known before anythin
 
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 
 import cv2
 import numpy as np
 
+from pipelines.cache import local_copies
 from pipelines.corpus import REFUSALS, Entry, akin
 from pipelines.errors import MediaError
 from pipelines.failures import FAILURES, failed
@@ -50,7 +52,11 @@ def probe(entry: Entry, recipe: Recipe, seed: int) -> Probed | None:
     Returns:
         What was found; None for a folder that is no clip: its files are entries of their own.
     """
-    found = _probe_folder(entry, recipe) if entry.is_folder else _probe_file(entry, recipe, seed)
+    with local_copies(entry.paths) as paths:
+        local = replace(entry, paths=tuple(paths))
+        found = (
+            _probe_folder(local, recipe) if entry.is_folder else _probe_file(local, recipe, seed)
+        )
     return None if found is None else _probed(entry, found)
 
 
@@ -68,8 +74,13 @@ def not_probed(entry: Entry, reason: str, detail: str) -> Probed:
 def files_of(entry: Entry) -> list[Entry]:
     """The files of a folder, each by itself."""
     return [
-        Entry(uri=f"{entry.uri}/{os.path.basename(path)}", paths=(path,), is_folder=False)
-        for path in entry.paths
+        Entry(
+            uri=f"{entry.uri}/{os.path.basename(path)}",
+            paths=(path,),
+            is_folder=False,
+            sizes=entry.sizes[index : index + 1],
+        )
+        for index, path in enumerate(entry.paths)
     ]
 
 

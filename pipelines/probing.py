@@ -5,11 +5,10 @@ import functools
 import itertools
 import json
 import os
-import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from operator import attrgetter
-from pathlib import Path
+from typing import Any
 
 from pipelines.corpus import Entry, SourceRule
 from pipelines.job import Job
@@ -20,9 +19,11 @@ from pipelines.pool import Done, WorkerDied, WorkerPool
 from pipelines.probe import Probed, files_of, not_probed, probe
 from pipelines.progress import Heartbeat
 from pipelines.shards import Location, nowhere
+from pipelines.store import remove_tree
 from schemas.recipe import Recipe
 from schemas.record import Status
 from schemas.source import Source
+from schemas.store import Place, is_url
 from schemas.tables import TABLE_ERRORS, read_table, write_table
 
 BATCH_ENTRIES = 64
@@ -53,7 +54,7 @@ def write_batches(job: Job, entries: Sequence[Entry]) -> int:
 def forget_probed(layout: Layout, generation: int) -> None:
     """Remove what was probed for a generation."""
     for file in (layout.probed(generation, 0), layout.entries(generation, 0)):
-        shutil.rmtree(file.parent, ignore_errors=True)
+        remove_tree(file.parent)
 
 
 def _read_batch(job: Job, number: int) -> list[Entry]:
@@ -63,7 +64,11 @@ def _read_batch(job: Job, number: int) -> list[Entry]:
 
 def _read_block(layout: Layout, generation: int, block: int) -> list[list[Entry]]:
     batches = json.loads(layout.entries(generation, block).read_bytes())
-    return [[Entry(**{**row, "paths": tuple(row["paths"])}) for row in batch] for batch in batches]
+    return [[_entry(row) for row in batch] for batch in batches]
+
+
+def _entry(row: dict[str, Any]) -> Entry:
+    return Entry(**{**row, "paths": tuple(row["paths"]), "sizes": tuple(row["sizes"])})
 
 
 def read_entries(layout: Layout, generation: int) -> Iterator[Entry]:
@@ -76,6 +81,8 @@ def read_entries(layout: Layout, generation: int) -> Iterator[Entry]:
 
 def file_sizes(entry: Entry) -> list[int]:
     """Bytes of each file of an entry; 0 of what is gone, none of what must not be opened."""
+    if entry.sizes:
+        return list(entry.sizes)
     paths = () if entry.refused else entry.paths
     return [os.path.getsize(path) if os.path.isfile(path) else 0 for path in paths]
 
@@ -108,7 +115,7 @@ def probe_batch(job: Job, number: int, pool: WorkerPool) -> int:
     return len(found)
 
 
-def _probed_before(target: Path) -> int | None:
+def _probed_before(target: Place) -> int | None:
     """The number of sources of a batch that is stored; None if it is not, or is damaged."""
     if not target.is_file():
         return None
@@ -145,12 +152,16 @@ def write_locations(job: Job, entries: Sequence[Entry]) -> None:
         paths = given.get(uri)
         if source.generation != job.generation:
             lay = earlier.get(source.source_id) or when_probed(source.generation).get(uri, [])
-            paths = lay if paths is None or (lay and all(map(os.path.isfile, lay))) else paths
+            paths = lay if paths is None or (lay and all(map(_may_be_there, lay))) else paths
         paths = paths or nowhere(layout, source)
         locations.append(Location(source_id=source.source_id, paths=paths))
     with staged(layout) as folder:
         write_table(str(folder / "locations"), Location, locations)
         publish(folder / "locations", layout.locations)
+
+
+def _may_be_there(path: str) -> bool:
+    return is_url(path) or os.path.isfile(path)  # asking a store for each takes too long
 
 
 def _paths(entries: Iterable[Entry]) -> dict[str, list[str]]:

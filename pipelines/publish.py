@@ -25,6 +25,7 @@ from pipelines.errors import UserError
 from pipelines.layout import Layout
 from pipelines.pool import WorkerPool, shared_pool
 from pipelines.progress import watched
+from schemas.store import Place, place_argument
 from schemas.wording import counted
 
 _BYTES_PER_MIB = 2**20
@@ -51,7 +52,9 @@ def _parser() -> argparse.ArgumentParser:
         epilog="Exit status: 0, or 2 for a mistake or a damaged dataset.",
         allow_abbrev=False,
     )
-    parser.add_argument("dataset", type=Path, metavar="DATASET", help="folder of a dataset")
+    parser.add_argument(
+        "dataset", type=place_argument, metavar="DATASET", help="a dataset: a folder or a URL"
+    )
     parser.add_argument(
         "--output",
         type=Path,
@@ -63,7 +66,7 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def publish_dataset(root: Path, output: Path, num_workers: int) -> str:
+def publish_dataset(root: Place, output: Path, num_workers: int) -> str:
     """Copy all but samples and logs; returns what to say.
 
     Raises:
@@ -93,7 +96,7 @@ def publish_dataset(root: Path, output: Path, num_workers: int) -> str:
     )
 
 
-def _check_output(root: Path, output: Path, paths: Sequence[str]) -> None:
+def _check_output(root: Place, output: Path, paths: Sequence[str]) -> None:
     """Only what an earlier, perhaps interrupted, publication of the same left may be there."""
     staging = Layout(output).staging
     found = output.rglob("*") if output.is_dir() else []

@@ -26,6 +26,7 @@ from pipelines.progress import watched
 from schemas.plan import PlannedSample
 from schemas.record import Outcome, Status
 from schemas.sample import SampleRow, StreamRow
+from schemas.store import place_argument
 from transforms.degrade import MadeSample
 
 _Outcome: TypeAlias = Done[tuple[MadeSample | Outcome, Comparison]] | WorkerDied
@@ -66,7 +67,9 @@ def _parser() -> argparse.ArgumentParser:
         "differs or cannot be made; 2 for a mistake.",
         allow_abbrev=False,
     )
-    parser.add_argument("dataset", type=Path, metavar="DATASET", help="folder of a dataset")
+    parser.add_argument(
+        "dataset", type=place_argument, metavar="DATASET", help="a dataset: a folder or a URL"
+    )
     parser.add_argument("keys", nargs="+", metavar="KEY", help="samples to make")
     parser.add_argument(
         "--verify", action="store_true", help="compare with what is stored, and say why it differs"
@@ -153,7 +156,7 @@ def _finish(task: RemakeTask, outcome: _Outcome, output: Path | None) -> Compari
 
 
 def _write(folder: Path, name: str, data: bytes) -> None:
-    target = inside(folder, name)
+    target = Path(str(inside(folder, name)))
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_bytes(data)

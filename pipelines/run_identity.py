@@ -3,7 +3,6 @@
 import shutil
 from collections.abc import Sequence, Set
 from dataclasses import asdict
-from pathlib import Path
 
 from pydantic import ValidationError
 
@@ -14,8 +13,10 @@ from pipelines.job import Job
 from pipelines.layout import Layout, publish_bytes
 from pipelines.licences import ANY_LICENCE, LicencePolicy
 from pipelines.probing import file_sizes, forget_probed
+from pipelines.store import remove, remove_tree
 from schemas.manifest import Environment, sha256_json
 from schemas.record import SCHEMA_VERSION, Record, SchemaVersionError, check_schema_version
+from schemas.store import Place
 from schemas.wording import counted
 
 
@@ -171,12 +172,12 @@ def _forget(layout: Layout, wanted: RunIdentity) -> RunIdentity:
 
     The record of the run goes last, by being replaced: until then it says whose all of this is.
     """
-    shutil.rmtree(layout.plan.parent, ignore_errors=True)
+    remove_tree(layout.plan.parent)
     for path in layout.logs.iterdir():
         if path.is_dir():
-            shutil.rmtree(path, ignore_errors=True)
+            remove_tree(path)
         elif path != layout.run:
-            path.unlink()
+            remove(path)
     return wanted
 
 
@@ -194,11 +195,11 @@ def _holds_anything(layout: Layout) -> bool:
     return others or (layout.logs.exists() and any(layout.logs.iterdir()))
 
 
-def _read(file: Path) -> RunIdentity:
+def _read(file: Place) -> RunIdentity:
     text = file.read_bytes()
     try:
         found = RunIdentity.model_validate_json(text)
-        check_schema_version(found.schema_version, str(file.parents[1]))
+        check_schema_version(found.schema_version, str(file.parent.parent))
     except ValidationError as error:
         raise UserError(
             f"{file} is not readable ({counted(error.error_count(), 'problem')}): another release "

@@ -2,7 +2,8 @@
 
 The kernel holds the lock (`flock`), and lets go of it however the process ends; a file that was
 left behind therefore means nothing. On NFS the server holds it, for other hosts too, and lets go of
-a host that died after its lease, about a minute and a half later.
+a host that died after its lease, about a minute and a half later. For an output in a store the lock
+lies on this machine, and keeps off its other runs only: a store has none that dies with its holder.
 """
 
 import fcntl
@@ -17,6 +18,7 @@ from pathlib import Path
 
 from pipelines.errors import UserError
 from pipelines.layout import Layout
+from schemas.store import StorePath
 
 _HOLDER_BYTES = 4096
 
@@ -27,13 +29,16 @@ def only_run(layout: Layout) -> Iterator[None]:
 
     Raises:
         UserError: if another run goes on there, or the folder cannot be written.
+        StoreError: if it is in a store that cannot be reached.
     """
+    if isinstance(layout.root, StorePath):
+        layout.root.check()
     try:
-        layout.root.mkdir(parents=True, exist_ok=True)
-        descriptor = _acquire(layout.lock)
+        layout.local.mkdir(parents=True, exist_ok=True)
+        descriptor = _acquire(layout)
     except OSError as error:
         raise UserError(
-            f"cannot write to {layout.root}: {error.strerror}; choose another --output"
+            f"cannot write to {layout.local}: {error.strerror}; choose another --output"
         ) from error
     try:
         yield
@@ -42,12 +47,13 @@ def only_run(layout: Layout) -> Iterator[None]:
         os.close(descriptor)
 
 
-def _acquire(file: Path) -> int:
+def _acquire(layout: Layout) -> int:
     """The descriptor that holds the lock."""
+    file = layout.lock
     while True:
         descriptor = os.open(file, os.O_RDWR | os.O_CREAT, 0o666)
         try:
-            _lock(descriptor, file)
+            _lock(descriptor, layout)
             if _is_there(descriptor, file):
                 _write_holder(descriptor)
                 return descriptor
@@ -57,17 +63,17 @@ def _acquire(file: Path) -> int:
         os.close(descriptor)  # of a run that just ended and removed its file
 
 
-def _lock(descriptor: int, file: Path) -> None:
+def _lock(descriptor: int, layout: Layout) -> None:
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         raise UserError(
-            f"another run writes to {file.parent} ({_read_holder(descriptor)}): wait until it has "
+            f"another run writes to {layout.root} ({_read_holder(descriptor)}): wait until it has "
             "ended, or choose another --output"
         ) from None
     except OSError as error:  # some network file systems have none
         sys.stderr.write(
-            f"{file.parent} cannot be locked ({error.strerror}): see that no other run writes to "
+            f"{layout.local} cannot be locked ({error.strerror}): see that no other run writes to "
             "it\n"
         )
 

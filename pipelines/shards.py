@@ -23,12 +23,14 @@ from pipelines.make import MakeTask, make
 from pipelines.pool import Done, WorkerDied, WorkerPool
 from pipelines.progress import Heartbeat, watched
 from pipelines.rows import rows_of, source_ids
+from pipelines.store import remove
 from schemas.manifest import SHARD_TABLES, DataFile, Shard
 from schemas.plan import PlannedSample
 from schemas.record import UNKNOWN, Outcome, Record, Status
 from schemas.sample import FrameRow, SampleRow, StreamRow
 from schemas.shard import ShardWriter
 from schemas.source import Source, SourceKind
+from schemas.store import Place, StorePath
 from schemas.tables import TABLE_ERRORS, read_columns, read_group, read_rows, write_table
 from transforms.degrade import MadeSample
 
@@ -68,7 +70,7 @@ def write_shard(job: Job, index: int, pool: WorkerPool) -> Shard:
         heartbeat.add(len(rows))
         return finished
     check_libraries(job)
-    job.layout.manifest.unlink(missing_ok=True)  # it tells of files that are about to change
+    remove(job.layout.manifest)  # it tells of files that are about to change
     started = time.monotonic()
     with staged(job.layout) as folder:
         shard = _ShardBuilder(job, rows, folder).build(pool, heartbeat, plan_sha256)
@@ -100,6 +102,9 @@ def _read_marker(layout: Layout, name: str) -> Shard | None:
 
 def _is_whole(layout: Layout, file: DataFile) -> bool:
     path = layout.root / file.path
+    if isinstance(path, StorePath):
+        # Stores keep what they took; all of it would have to be read again to be hashed.
+        return path.is_file() and path.size == file.size
     return path.is_file() and describe_file(path, file.path, file.rows) == file
 
 
@@ -131,8 +136,8 @@ def reopen_retryable(layout: Layout, names: Collection[str]) -> int:
         except TABLE_ERRORS:
             continue  # damaged, so that it is made again in any case
         if is_retryable:
-            layout.manifest.unlink(missing_ok=True)  # it tells of files that are about to change
-            layout.marker(name).unlink()
+            remove(layout.manifest)  # it tells of files that are about to change
+            remove(layout.marker(name))
             num_reopened += 1
     return num_reopened
 
@@ -263,11 +268,12 @@ def _died(death: WorkerDied) -> Outcome:
     return failed("make", death.reason, death.detail)
 
 
-def describe_file(file: Path, path: str, rows: int) -> DataFile:
+def describe_file(file: Place, path: str, rows: int) -> DataFile:
     """The record of a file that is listed in the manifest under `path`."""
     with file.open("rb") as opened:
         digest = hashlib.file_digest(opened, "sha256").hexdigest()
-    return DataFile(path=path, size=file.stat().st_size, sha256=digest, rows=rows)
+        size = opened.tell()
+    return DataFile(path=path, size=size, sha256=digest, rows=rows)
 
 
 def describe_bytes(data: bytes, path: str) -> DataFile:

@@ -20,7 +20,7 @@ from pipelines.audit.dataset import read_damageable_columns
 from pipelines.audit.report import check_json, write_json
 from pipelines.command import EXIT_FINDINGS, EXIT_OK, add_json, run_command
 from pipelines.errors import UserError
-from pipelines.layout import Layout
+from pipelines.layout import Layout, P
 from pipelines.progress import watched
 from pipelines.report import duration
 from schemas.manifest import Shard, read_manifest
@@ -28,6 +28,7 @@ from schemas.plan import PlannedSample
 from schemas.record import Outcome, Record, Status
 from schemas.sample import SampleRow
 from schemas.source import Source
+from schemas.store import Place, place_argument
 from schemas.wording import counted
 
 T = TypeVar("T")
@@ -137,7 +138,7 @@ def _parser() -> argparse.ArgumentParser:
         epilog="Exit status: 0 if the dataset is finished, 1 if it is not, 2 for a mistake.",
         allow_abbrev=False,
     )
-    parser.add_argument("dataset", type=Path, metavar="DATASET", help="the dataset")
+    parser.add_argument("dataset", type=place_argument, metavar="DATASET", help="the dataset")
     add_json(parser)
     return parser
 
@@ -151,7 +152,7 @@ def _run(options: argparse.Namespace) -> int:
     return EXIT_OK if status.is_finished else EXIT_FINDINGS
 
 
-def read_status(root: Path) -> DatasetStatus:
+def read_status(root: Place) -> DatasetStatus:
     """How far a dataset is.
 
     Raises:
@@ -191,13 +192,13 @@ def read_status(root: Path) -> DatasetStatus:
 
 
 def _status_of_probing(layout: Layout) -> DatasetStatus:
-    blocks = sorted(layout.entries(0, 0).parent.glob("*.json"))
+    blocks = _files(layout.entries(0, 0).parent)
     if not blocks:
         raise UserError(f"{layout.root} holds no dataset, and none was begun there")
     return DatasetStatus(
         dataset=str(layout.root),
         is_finished=False,
-        batches_probed=len(list(layout.probed(0, 0).parent.glob("*.parquet"))),
+        batches_probed=len(_files(layout.probed(0, 0).parent)),
         batches=sum(len(json.loads(block.read_bytes())) for block in blocks),
         shards_done=0,
         shards=0,
@@ -277,6 +278,10 @@ def _begun(layout: Layout, done: Sequence[Shard]) -> int:
     return sum(int(text) for text in texts if text)  # one may be empty while it is written
 
 
+def _files(folder: P) -> list[P]:
+    return list(folder.iterdir()) if folder.is_dir() else []
+
+
 class _Sign(NamedTuple):
     name: str
     text: str
@@ -285,7 +290,7 @@ class _Sign(NamedTuple):
 
 def _signs(folder: Path) -> Iterator[_Sign]:
     """What processes that are at work write again and again; it may be gone at any moment."""
-    for file in folder.iterdir() if folder.is_dir() else ():
+    for file in _files(folder):
         with contextlib.suppress(FileNotFoundError):
             yield _Sign(file.name, file.read_text(), file.stat().st_mtime)
 
@@ -304,7 +309,7 @@ def _samples_left_out(layout: Layout, shards: Sequence[Shard]) -> list[LeftOut]:
     return _left_out(sum(_read_all(read, some, "table"), Counter()))
 
 
-def _outcomes(table: Path, record: type[Outcome]) -> Counter[tuple[Status, str]]:
+def _outcomes(table: Place, record: type[Outcome]) -> Counter[tuple[Status, str]]:
     """(status, reason) -> rows of a table."""
     columns = read_damageable_columns(table, record, ["status", "reason"])
     pairs = zip(*(columns.column(name).to_pylist() for name in ("status", "reason")), strict=True)

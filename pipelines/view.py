@@ -27,6 +27,7 @@ from schemas.plan import PlannedSample
 from schemas.record import Record, SchemaVersionError, Status
 from schemas.sample import FrameRow, SampleRow, StreamRow
 from schemas.source import SPLITS, Source
+from schemas.store import Place, for_arrow, lies_in, place, place_argument
 from schemas.tables import TABLE_ERRORS
 from schemas.view import ANY, MOST_WEIGHT, ViewAbout, ViewError, ViewRow, read_view, write_view
 from schemas.wording import counted
@@ -99,7 +100,7 @@ def _parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     add = parser.add_argument
-    add("dataset", type=Path, metavar="DATASET", help="folder of a dataset")
+    add("dataset", type=place_argument, metavar="DATASET", help="a dataset: a folder or a URL")
     add("--output", type=Path, required=True, metavar="PARQUET", help="the view to write")
     query = parser.add_mutually_exclusive_group(required=True)
     query.add_argument(
@@ -145,7 +146,7 @@ def _open_others(given: Sequence[str]) -> dict[str, Dataset]:
                 f"digits, such as --with other=datasets/second; {', '.join(sorted(_RESERVED))} "
                 "are taken"
             )
-        others[name] = open_dataset(Path(folder))
+        others[name] = open_dataset(place(folder))
     return others
 
 
@@ -156,7 +157,7 @@ def _check_output(output: Path, datasets: Sequence[Dataset]) -> None:
             f"--output {output} is a folder: name a file, such as {output / 'view.parquet'}"
         )
     for dataset in datasets:
-        if output.resolve().is_relative_to(dataset.layout.root.resolve()):
+        if lies_in(output, dataset.layout.root):
             raise UserError(
                 f"--output {output} lies in the dataset {dataset.layout.root}, which holds nothing "
                 "but what its manifest lists: choose a file outside"
@@ -229,15 +230,16 @@ def _add_tables(connection: duckdb.DuckDBPyConnection, datasets: Mapping[str, Da
     connection.execute("SET lock_configuration = true")
 
 
-def _files(dataset: Dataset) -> dict[str, list[Path]]:
+def _files(dataset: Dataset) -> dict[str, list[Place]]:
     layout, shards = dataset.layout, dataset.manifest.shards
     files = {table: [layout.table(table, s.shard) for s in shards] for table in SHARD_TABLES}
     return files | {"sources": [layout.sources], "plan": [layout.plan]}
 
 
-def _open(files: Sequence[Path]) -> pyarrow.dataset.Dataset:
+def _open(files: Sequence[Place]) -> pyarrow.dataset.Dataset:
     try:
-        return pyarrow.dataset.dataset([str(file) for file in files], format=_PARQUET)
+        paths, file_system = for_arrow(files)
+        return pyarrow.dataset.dataset(paths, filesystem=file_system, format=_PARQUET)
     except TABLE_ERRORS as error:
         raise DatasetError(
             f"{files[0]} or a table beside it is missing or damaged ({error}): copy the dataset "

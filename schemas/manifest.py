@@ -2,10 +2,10 @@
 
 import hashlib
 import json
-from pathlib import Path
 from typing import Any
 
 from schemas.record import SCHEMA_VERSION, Record, SchemaVersionError, check_schema_version
+from schemas.store import Place
 
 MANIFEST_NAME = "manifest.json"
 SHARD_TABLES = ("samples", "streams", "frames")
@@ -109,11 +109,11 @@ class DatasetError(ValueError):
     """The folder is not a dataset that can be read."""
 
 
-def read_manifest(dataset: Path) -> Manifest:
+def read_manifest(dataset: Place) -> Manifest:
     """Read the manifest of a dataset.
 
     Args:
-        dataset: the dataset's folder.
+        dataset: the dataset's folder, local or in a store.
 
     Raises:
         DatasetError: if there is no finished dataset or the manifest is not one.

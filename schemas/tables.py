@@ -1,7 +1,8 @@
 """Parquet tables derived from records: one schema, written and read here only."""
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from functools import cache, lru_cache
 from typing import Any, BinaryIO, TypeVar
 
@@ -11,6 +12,7 @@ import pyarrow.parquet as pq
 from pydantic_to_pyarrow import get_pyarrow_schema
 
 from schemas.record import SCHEMA_VERSION, Record, check_schema_version
+from schemas.store import is_url, place
 
 R = TypeVar("R", bound=Record)
 
@@ -72,21 +74,25 @@ def write_table(
     return len(rows)
 
 
-def _open_table(file: BinaryIO | str, record: type[Record]) -> pq.ParquetFile:
-    table = pq.ParquetFile(file, page_checksum_verification=True)
-    metadata = table.schema_arrow.metadata or {}
-    check_schema_version(metadata.get(b"schema_version", b"").decode(), f"{file}")
-    found = metadata.get(b"record", b"").decode()
-    if found != record.__name__:
-        raise ValueError(f"{file} holds records {found!r}, expected {record.__name__!r}")
-    return table
+@contextmanager
+def _open_table(file: BinaryIO | str, record: type[Record]) -> Iterator[pq.ParquetFile]:
+    with ExitStack() as stack:
+        is_remote = isinstance(file, str) and is_url(file)
+        opened = stack.enter_context(place(str(file)).open("rb")) if is_remote else file
+        table = stack.enter_context(pq.ParquetFile(opened, page_checksum_verification=True))
+        metadata = table.schema_arrow.metadata or {}
+        check_schema_version(metadata.get(b"schema_version", b"").decode(), f"{file}")
+        found = metadata.get(b"record", b"").decode()
+        if found != record.__name__:
+            raise ValueError(f"{file} holds records {found!r}, expected {record.__name__!r}")
+        yield table
 
 
 def read_table(file: BinaryIO | str, record: type[R]) -> list[R]:
     """Read records back, checking page checksums and the schema version.
 
     Args:
-        file: a readable binary file, or a path.
+        file: a readable binary file, a path, or the URL of an object.
         record: the type of every row.
 
     Raises:

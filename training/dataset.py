@@ -26,6 +26,7 @@ from torch.utils.data import IterableDataset, get_worker_info
 
 from schemas.manifest import canonical_json, read_manifest
 from schemas.sample import SampleKind
+from schemas.store import Place
 from schemas.view import ANY
 from training.augment import AUGMENTATIONS
 from training.batch import Batch, Window, collate
@@ -57,7 +58,7 @@ class SampleStream(IterableDataset[Batch]):
     Construct it after `torch.distributed` is initialised, where it is used.
 
     Args:
-        dataset: the dataset's folder.
+        dataset: the dataset's folder, local or in a store.
         split: train or validation.
         settings: how samples become batches.
         view: what to take of the split, a file that `pipelines.view` wrote; by default all of it.
@@ -68,7 +69,7 @@ class SampleStream(IterableDataset[Batch]):
     """
 
     def __init__(
-        self, dataset: Path, split: str, settings: StreamSettings, view: Path | None = None
+        self, dataset: Place, split: str, settings: StreamSettings, view: Path | None = None
     ) -> None:
         self._dataset = dataset
         self._settings = settings

@@ -11,13 +11,13 @@ import dataclasses
 import math
 from collections import defaultdict
 from collections.abc import Sequence
-from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
 from schemas.manifest import read_manifest
 from schemas.record import Record
+from schemas.store import Place
 from training.batch import Batch, collate
 from training.resample import bicubic
 from training.samples import Cut, Entry, read_entries, read_window
@@ -54,12 +54,12 @@ class StreamScore(Record):
 class ValidationSet:
     """The part of a dataset's validation split that is measured."""
 
-    dataset: Path
+    dataset: Place
     entries: Sequence[Entry]
     num_streams: int
 
 
-def read_validation_set(dataset: Path) -> ValidationSet:
+def read_validation_set(dataset: Place) -> ValidationSet:
     """Choose what to measure; empty where the dataset has no validation split."""
     manifest = read_manifest(dataset)
     entries = read_entries(dataset, manifest, "validation")
@@ -95,7 +95,7 @@ def validate(model: nn.Module, chosen: ValidationSet, device: torch.device) -> l
     return [_score(name, clips) for name, clips in psnrs.items()]
 
 
-def _whole_pictures(dataset: Path, entry: Entry, stream: int) -> Batch:
+def _whole_pictures(dataset: Place, entry: Entry, stream: int) -> Batch:
     cut = Cut(
         stream=stream,
         start=0,

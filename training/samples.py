@@ -3,7 +3,6 @@
 import dataclasses
 import json
 from collections.abc import Mapping
-from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
@@ -23,6 +22,7 @@ from schemas.sample import (
     mv_member,
 )
 from schemas.shard import PLAIN_NAME, ShardError, read_member
+from schemas.store import Place
 from schemas.tables import TABLE_ERRORS, read_columns
 from training.batch import Window
 from transforms.decode import decode_hr, decode_lr
@@ -70,7 +70,7 @@ class Cut:
     """columns, LR pixels"""
 
 
-def read_entries(dataset: Path, manifest: Manifest, split: str) -> list[Entry]:
+def read_entries(dataset: Place, manifest: Manifest, split: str) -> list[Entry]:
     """The samples of a split, sorted by key.
 
     Raises:
@@ -87,7 +87,7 @@ def read_entries(dataset: Path, manifest: Manifest, split: str) -> list[Entry]:
     return sorted(entries, key=lambda entry: entry.key)
 
 
-def _shard_entries(dataset: Path, shard: str) -> list[Entry]:
+def _shard_entries(dataset: Place, shard: str) -> list[Entry]:
     path = dataset / "index" / "samples" / f"{shard}.parquet"
     if not path.is_file():
         raise DatasetError(f"{path} is missing, but the manifest names it: copy the dataset again")
@@ -110,7 +110,7 @@ def _entry(row: dict, shard: str) -> Entry:
     )
 
 
-def read_window(dataset: Path, entry: Entry, cut: Cut) -> Window:
+def read_window(dataset: Place, entry: Entry, cut: Cut) -> Window:
     """Read and decode a part of a sample.
 
     Args:

@@ -18,6 +18,7 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 
 from schemas.manifest import DatasetError, read_manifest
 from schemas.record import SchemaVersionError
+from schemas.store import Place, StoreError, StorePath, place_argument
 from schemas.wording import counted
 from training.checkpoint import (
     STATE_NAME,
@@ -61,7 +62,7 @@ class RunOptions:
 
 
 def train(
-    dataset: Path, config: TrainConfig, options: RunOptions, view: Path | None = None
+    dataset: Place, config: TrainConfig, options: RunOptions, view: Path | None = None
 ) -> list[StreamScore]:
     """Train, validate at the start, on the way and at the end, and leave everything in the run.
 
@@ -83,11 +84,14 @@ def train(
     validation_set = read_validation_set(dataset)
     run_config = _run_config(dataset, config, stream)
     state = _prepare(run_config, options, device)
+    is_remote = isinstance(dataset, StorePath)
     loader = DataLoader(
         stream.batches(state.step, config.steps),
         batch_size=None,
         num_workers=options.workers,
         pin_memory=device.type == "cuda",
+        # A store's connections, opened here already, do not survive a fork.
+        multiprocessing_context="spawn" if is_remote and options.workers else None,
     )
     with RunLog(options.run, config.steps, state.step) as log, logging_redirect_tqdm():
 
@@ -134,7 +138,7 @@ def _choose_device(name: str) -> torch.device:
     return torch.device(name)
 
 
-def _run_config(dataset: Path, config: TrainConfig, stream: SampleStream) -> RunConfig:
+def _run_config(dataset: Place, config: TrainConfig, stream: SampleStream) -> RunConfig:
     manifest = read_manifest(dataset)
     return RunConfig(
         model=ModelConfig(scale=manifest.scale),
@@ -221,7 +225,7 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
         allow_abbrev=False,
     )
     add = parser.add_argument
-    add("dataset", type=Path, metavar="DATASET", help="folder with the dataset's manifest")
+    add("dataset", type=place_argument, metavar="DATASET", help="a dataset: a folder or a URL")
     add("--view", type=Path, metavar="PARQUET", help="what to train on; default: the whole split")
     add("--run", type=Path, default=options.run, help="folder for weights, log and scores")
     add("--steps", type=_at_least(1), default=defaults.steps, help="optimizer steps")
@@ -272,7 +276,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = RunOptions(**{name: given[name] for name in names})
     try:
         scores = train(given["dataset"], config, options, given["view"])
-    except (UserError, DatasetError, SchemaVersionError) as error:
+    except (UserError, DatasetError, SchemaVersionError, StoreError) as error:
         logger.error("error: %s", _message(error))
         return 2
     except KeyboardInterrupt:

@@ -1,7 +1,6 @@
 """A finished dataset, opened to be looked at."""
 
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import NamedTuple
 
 import pyarrow as pa
@@ -16,6 +15,7 @@ from schemas.recipe import Recipe
 from schemas.record import Record, SchemaVersionError
 from schemas.sample import Member, SampleRow
 from schemas.shard import read_member
+from schemas.store import Place, absolute
 from schemas.tables import TABLE_ERRORS, R, read_columns, read_table
 
 
@@ -30,10 +30,10 @@ class Dataset(NamedTuple):
         """What it was made by."""
         return Recipe.model_validate(self.manifest.recipe)
 
-    def job(self, output: Path, num_workers: int) -> Job:
+    def job(self, output: Place, num_workers: int) -> Job:
         """The run that makes the same dataset in another folder."""
         return Job(
-            output=str(output.absolute()),
+            output=absolute(str(output)),
             recipe=self.recipe,
             seed=self.manifest.seed,
             num_workers=num_workers,
@@ -49,7 +49,7 @@ class Dataset(NamedTuple):
         for shard in self.manifest.shards:
             yield shard, self.read(self.layout.table(table, shard.shard), record)
 
-    def read(self, file: Path, record: type[R]) -> list[R]:
+    def read(self, file: Place, record: type[R]) -> list[R]:
         """A table, of no more rows than the manifest says: few bytes may claim many.
 
         Raises:
@@ -75,7 +75,7 @@ class Dataset(NamedTuple):
         return read_members(self.layout.tar(row.shard), row.members)
 
 
-def open_dataset(root: Path) -> Dataset:
+def open_dataset(root: Place) -> Dataset:
     """Open a dataset.
 
     Raises:
@@ -91,7 +91,7 @@ def open_dataset(root: Path) -> Dataset:
     return dataset
 
 
-def read_members(tar: Path, members: Sequence[Member]) -> dict[str, bytes]:
+def read_members(tar: Place, members: Sequence[Member]) -> dict[str, bytes]:
     """Members of a sample by extension, out of its shard.
 
     Raises:
@@ -102,7 +102,7 @@ def read_members(tar: Path, members: Sequence[Member]) -> dict[str, bytes]:
         return {member.name: read_member(file, member) for member in members}
 
 
-def read_damageable(path: Path, record: type[R]) -> list[R]:
+def read_damageable(path: Place, record: type[R]) -> list[R]:
     """Read a table that may be missing or damaged.
 
     Raises:
@@ -114,12 +114,12 @@ def read_damageable(path: Path, record: type[R]) -> list[R]:
         raise _damaged(path, error) from error
 
 
-def _damaged(path: Path, error: Exception) -> DatasetError:
+def _damaged(path: Place, error: Exception) -> DatasetError:
     told = " ".join(str(error).split())
     return DatasetError(f"{path} is missing or damaged ({told})")
 
 
-def read_damageable_columns(path: Path, record: type[Record], columns: list[str]) -> pa.Table:
+def read_damageable_columns(path: Place, record: type[Record], columns: list[str]) -> pa.Table:
     """Read some columns of a table that may be missing or damaged.
 
     Raises:

@@ -2,13 +2,13 @@
 
 import re
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from pydantic import TypeAdapter
 
 from pipelines.layout import Layout
 from schemas.manifest import Environment
+from schemas.store import Place
 
 _HOST_PARTS = ("commit", "python", "packages", "ffmpeg", "cpu", "architecture", "libc")
 _FEWER = ("cpu.cores", "packages.vcsr")  # told by hosts, and decide no bytes
@@ -104,6 +104,6 @@ def _leaves(name: str, made: Any, here: Any) -> Iterator[tuple[str, set[str], se
         yield name, {str(made)} if made else set(), {str(here)} if here else set()
 
 
-def _read_log(file: Path) -> dict[str, Any]:
+def _read_log(file: Place) -> dict[str, Any]:
     # pydantic's parser has a limit of its own to how deep values may be nested.
     return _LOG.validate_json(file.read_bytes()) if file.is_file() else {}

@@ -1,13 +1,12 @@
 """One file of a dataset against what the manifest says of it."""
 
-from pathlib import Path
-
 from pipelines.errors import reason_of
 from pipelines.shards import describe_file
 from schemas.manifest import MANIFEST_NAME, DataFile
+from schemas.store import Place
 
 
-def file_problem(file: Path, described: DataFile) -> tuple[str, str] | None:
+def file_problem(file: Place, described: DataFile) -> tuple[str, str] | None:
     """(check, detail) of a file that is not as described; None if it is.
 
     Args:

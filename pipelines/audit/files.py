@@ -13,6 +13,7 @@ from pipelines.pool import Done, WorkerPool
 from pipelines.progress import watched
 from schemas.manifest import MANIFEST_NAME, DataFile, DatasetError, Manifest
 from schemas.shard import PLAIN_NAME
+from schemas.store import Place, lies_in
 
 
 def described_files(manifest: Manifest) -> list[DataFile]:
@@ -21,7 +22,7 @@ def described_files(manifest: Manifest) -> list[DataFile]:
     return [*manifest.tables, *manifest.documents, *shards]
 
 
-def inside(root: Path, path: str) -> Path:
+def inside(root: Place, path: str) -> Place:
     """A file of a dataset by the name that its records give it.
 
     Raises:
@@ -33,7 +34,7 @@ def inside(root: Path, path: str) -> Path:
     return root / path
 
 
-def changed_files(root: Path, files: Sequence[DataFile], pool: WorkerPool) -> list[Finding]:
+def changed_files(root: Place, files: Sequence[DataFile], pool: WorkerPool) -> list[Finding]:
     """Files that are missing, or are not as described.
 
     Raises:
@@ -50,7 +51,7 @@ def changed_files(root: Path, files: Sequence[DataFile], pool: WorkerPool) -> li
     return findings
 
 
-def _problem(root: Path, file: DataFile) -> tuple[str, str] | None:
+def _problem(root: Place, file: DataFile) -> tuple[str, str] | None:
     return file_problem(root / file.path, file)
 
 
@@ -82,14 +83,13 @@ def check_names(layout: Layout, manifest: Manifest) -> None:
         inside(layout.root, file.path)
 
 
-def check_outside(output: Path, dataset: Path) -> None:
+def check_outside(output: Place, dataset: Place) -> None:
     """Refuse an output that lies in a dataset, or a dataset in the output.
 
     Raises:
         UserError: if it does.
     """
-    one, other = output.resolve(), dataset.resolve()
-    if one.is_relative_to(other) or other.is_relative_to(one):
+    if lies_in(output, dataset) or lies_in(dataset, output):
         raise UserError(
             f"--output {output} and the dataset {dataset} lie in one another: choose a folder "
             "outside, so that the dataset stays as it is"
@@ -104,8 +104,9 @@ def published_paths(layout: Layout, manifest: Manifest) -> list[str]:
     return [*tables, *markers, MANIFEST_NAME]
 
 
-def copy_file(source: Path, target: Path, layout: Layout) -> None:
+def copy_file(source: Place, target: Place, layout: Layout) -> None:
     """Copy a file into a dataset, whole or not at all."""
     with staged(layout) as folder:
-        shutil.copyfile(source, folder / target.name)
+        with source.open("rb") as opened, (folder / target.name).open("wb") as copy:
+            shutil.copyfileobj(opened, copy)
         publish(folder / target.name, target)

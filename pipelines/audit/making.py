@@ -4,8 +4,6 @@ A sample comes from its sources where they are at hand. Without them it comes fr
 unless that was sharpened after what is degraded had been taken.
 """
 
-from pathlib import Path
-
 import numpy as np
 from pydantic import ValidationError
 
@@ -18,6 +16,7 @@ from pipelines.failures import failed
 from pipelines.make import make_drawn, read_pictures
 from schemas.record import Outcome
 from schemas.sample import HR_MEMBER, JSON_MEMBER, Sample
+from schemas.store import place
 from transforms.cut import scene_frames
 from transforms.decode import decode_hr
 from transforms.degrade import MadeSample
@@ -72,7 +71,7 @@ def read_stored(task: RemakeTask) -> Stored:
     damaged: dict[str, str] = {}
     for member in task.row.members if task.tar else []:
         try:
-            whole |= read_members(Path(task.tar), [member])
+            whole |= read_members(place(task.tar), [member])
         except (OSError, ValueError) as error:  # ShardError among them
             damaged[member.name] = str(error)
     return Stored(task.row, task.streams, whole, damaged)

@@ -3,7 +3,6 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import NamedTuple
 
 from pipelines.audit.bounds import plan_problem
@@ -21,6 +20,7 @@ from schemas.recipe import Recipe
 from schemas.sample import SampleRow, StreamRow
 from schemas.shard import PLAIN_NAME
 from schemas.source import Source, SourceKind
+from schemas.store import place
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -164,6 +164,6 @@ def _places(dataset: Dataset, sources: Mapping[str, Source]) -> list[Entry]:
 
 def _is_file(path: str) -> bool:
     try:
-        return Path(path).is_file()
+        return place(path).is_file()
     except (OSError, ValueError):  # a name that no file can have
         return False

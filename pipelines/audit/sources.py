@@ -8,12 +8,14 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
+from pipelines.cache import local_copies
 from pipelines.corpus import Entry
 from pipelines.media import file_sha256, folder_sha256
 from pipelines.pool import Done, WorkerPool
 from pipelines.probe import files_of
 from pipelines.progress import watched
 from schemas.source import Source, SourceKind
+from schemas.store import StorePath, place
 
 
 class FoundSources(NamedTuple):
@@ -70,9 +72,14 @@ def _names(uri: str) -> set[str]:
 def _size(entry: Entry) -> int:
     """Bytes of all files; -1 where one is gone."""
     try:
-        return sum(os.path.getsize(path) for path in entry.paths)
+        return sum(entry.sizes or map(_file_size, entry.paths))
     except OSError:
         return -1
+
+
+def _file_size(path: str) -> int:
+    file = place(path)
+    return file.size if isinstance(file, StorePath) else os.path.getsize(path)
 
 
 def _hashed(entries: Sequence[Entry], pool: WorkerPool) -> Iterable[tuple[str, Entry]]:
@@ -85,7 +92,8 @@ def _hashed(entries: Sequence[Entry], pool: WorkerPool) -> Iterable[tuple[str, E
 def _content_sha256(entry: Entry) -> str:
     """What identifies the content; empty where it cannot be read."""
     try:
-        digests = [file_sha256(path) for path in entry.paths]
+        with local_copies(entry.paths) as paths:
+            digests = [file_sha256(path) for path in paths]
     except OSError:
         return ""
     return folder_sha256(digests) if entry.is_folder else digests[0]

@@ -8,7 +8,6 @@ import argparse
 import sys
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
-from pathlib import Path
 
 from pipelines.audit.dataset import Dataset, open_dataset
 from pipelines.audit.fields import differing_fields
@@ -20,6 +19,7 @@ from pipelines.diff.side import Side
 from pipelines.errors import UserError
 from pipelines.progress import watched
 from schemas.manifest import DataFile, Shard
+from schemas.store import place_argument
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -45,8 +45,8 @@ def _parser() -> argparse.ArgumentParser:
         description="Say which samples of two datasets differ, and by what.",
         allow_abbrev=False,
     )
-    parser.add_argument("a", type=Path, metavar="A", help="folder of a dataset, or its publication")
-    parser.add_argument("b", type=Path, metavar="B", help="folder of another one")
+    parser.add_argument("a", type=place_argument, metavar="A", help="a dataset, or its publication")
+    parser.add_argument("b", type=place_argument, metavar="B", help="another one")
     add_json(parser)
     parser.add_argument(
         "--limit", type=int, default=10, metavar="N", help="examples to print; default: 10"

@@ -13,6 +13,7 @@ from pipelines.command import EXIT_FINDINGS, EXIT_OK, add_workers, run_command
 from pipelines.export.run import Report, export
 from pipelines.export.tree import DEFAULT_WINDOWS, MvUnits, Settings, TreeName
 from schemas.source import SPLITS, TRAIN
+from schemas.store import place_argument
 from schemas.wording import counted
 
 _BYTES_PER_MIB = 2**20
@@ -43,7 +44,9 @@ def _parser() -> argparse.ArgumentParser:
         "pipelines/export/tree.py. Exit status: 0, 1 if something is damaged, 2 for a mistake.",
         allow_abbrev=False,
     )
-    parser.add_argument("dataset", type=Path, metavar="DATASET", help="folder of a dataset")
+    parser.add_argument(
+        "dataset", type=place_argument, metavar="DATASET", help="a dataset: a folder or a URL"
+    )
     parser.add_argument(
         "--output",
         type=Path,

@@ -9,6 +9,7 @@ from pydantic import ValidationError
 from pipelines.errors import UserError, reason_of
 from pipelines.export.sample import write_whole
 from pipelines.export.tree import EXPORT_NAME, Settings
+from schemas.store import Place
 
 _DIFFERENCES = {
     "manifest_sha256": "another dataset, or the dataset was made again",
@@ -20,16 +21,14 @@ _DIFFERENCES = {
 }
 
 
-def claim(output: Path, dataset: Path, settings: Settings) -> None:
+def claim(output: Path, dataset: Place, settings: Settings) -> None:
     """Make the output folder ours.
 
     Raises:
         UserError: if something else lies there, or it cannot be written.
     """
-    if output.resolve().is_relative_to(dataset.resolve()):
-        raise UserError(f"--output {output} lies in the dataset: choose a folder outside")
-    if dataset.resolve().is_relative_to(output.resolve()):
-        raise UserError(f"the dataset lies in --output {output}: choose another folder")
+    if isinstance(dataset, Path):
+        _check_apart(output.resolve(), dataset.resolve())
     try:
         marker = output / EXPORT_NAME
         if marker.is_file():
@@ -41,6 +40,13 @@ def claim(output: Path, dataset: Path, settings: Settings) -> None:
         write_marker(output, settings, None)
     except OSError as error:
         raise UserError(f"cannot write to --output {output}: {reason_of(error)}") from error
+
+
+def _check_apart(output: Path, dataset: Path) -> None:
+    if output.is_relative_to(dataset):
+        raise UserError(f"--output {output} lies in the dataset: choose a folder outside")
+    if dataset.is_relative_to(output):
+        raise UserError(f"the dataset lies in --output {output}: choose another folder")
 
 
 def discard(output: Path) -> None:

@@ -36,6 +36,7 @@ from schemas.sample import (
     mv_member,
 )
 from schemas.shard import read_member
+from schemas.store import Place
 from transforms.codec import CodecError
 from transforms.decode import decode_hr, decode_lr
 from transforms.motion import read_blocks
@@ -48,7 +49,7 @@ _PNG_OPTIONS = (cv2.IMWRITE_PNG_COMPRESSION, 3, cv2.IMWRITE_PNG_STRATEGY, 3)
 class ExportTask:
     """A sample to be written, and all that it takes."""
 
-    tar: Path
+    tar: Place
     """the shard's file"""
     shard: str
     row: SampleRow

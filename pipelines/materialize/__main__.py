@@ -9,7 +9,6 @@ import argparse
 import logging
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
 from pipelines.command import (
     add_inputs,
@@ -22,6 +21,7 @@ from pipelines.command import (
 )
 from pipelines.materialize.run import Options, materialize
 from pipelines.options import parse_with_beam
+from schemas.store import absolute, place, place_argument
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -45,7 +45,7 @@ def _parse(arguments: Sequence[str] | None) -> Options:
     return Options(
         published=ours.published,
         inputs=ours.input,
-        output=ours.output.absolute(),
+        output=place(absolute(str(ours.output))),
         allow_missing=ours.allow_missing,
         other_libraries=ours.other_libraries,
         retries=bool(ours.retry),
@@ -65,11 +65,15 @@ def _parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     parser.add_argument(
-        "published", type=Path, metavar="PUBLISHED", help="what pipelines.publish wrote"
+        "published", type=place_argument, metavar="PUBLISHED", help="what pipelines.publish wrote"
     )
     add_inputs(parser, "where the sources lie", required=True)
     parser.add_argument(
-        "--output", type=Path, required=True, metavar="DATASET", help="where the dataset goes"
+        "--output",
+        type=place_argument,
+        required=True,
+        metavar="DATASET",
+        help="where the dataset goes",
     )
     parser.add_argument(
         "--allow-missing",

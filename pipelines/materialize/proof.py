@@ -8,8 +8,8 @@ from pipelines.audit.report import Finding, Report
 from pipelines.audit.sources import FoundSources
 from pipelines.command import RETRY
 from pipelines.job import Job
-from pipelines.media import file_sha256
 from pipelines.pool import WorkerPool
+from pipelines.shards import describe_file
 from schemas.manifest import MANIFEST_NAME, Shard
 from schemas.record import Record, Status
 from schemas.sample import SampleRow
@@ -70,7 +70,7 @@ def prove(published: Dataset, job: Job, found: FoundSources, pool: WorkerPool) -
     return MaterializeReport(
         command="materialize",
         dataset=str(root),
-        manifest_sha256=file_sha256(str(job.layout.manifest)),
+        manifest_sha256=describe_file(job.layout.manifest, "", 0).sha256,
         settings={"published": str(published.layout.root)},
         looked_at={
             "sources": len(found.paths) + len(absent),

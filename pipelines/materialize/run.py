@@ -18,14 +18,15 @@ from pipelines.job import Job, check_recipe, describe_environment
 from pipelines.layout import Layout, publish, publish_bytes, staged
 from pipelines.materialize.proof import MaterializeReport, prove
 from pipelines.materialize.publication import read_publication
-from pipelines.media import file_sha256
 from pipelines.options import check_apart
 from pipelines.pool import Done, WorkerPool, shared_pool
 from pipelines.run_identity import claim_for_manifest
 from pipelines.run_lock import only_run
-from pipelines.shards import Location, nowhere, reopen_retryable
+from pipelines.shards import Location, describe_file, nowhere, reopen_retryable
 from pipelines.steps import make_shards
+from pipelines.store import remove
 from schemas.source import Source
+from schemas.store import Place
 from schemas.tables import write_table
 from schemas.wording import counted
 
@@ -35,9 +36,9 @@ _MOST_SHOWN = 10
 class Options(NamedTuple):
     """What the user asked for."""
 
-    published: Path
+    published: Place
     inputs: list[str]
-    output: Path
+    output: Place
     """absolute"""
     allow_missing: bool
     other_libraries: bool
@@ -66,7 +67,7 @@ def materialize(options: Options) -> MaterializeReport:
     entries = discover(options.inputs)
     job = _job(published, options, pool)
     with only_run(job.layout):
-        claim_for_manifest(job, file_sha256(str(published.layout.manifest)))
+        claim_for_manifest(job, describe_file(published.layout.manifest, "", 0).sha256)
         found = find_sources(sources, entries, pool)
         _check_found(found, len(sources), job.layout, options)
         copy_file(published.layout.sources, job.layout.sources, job.layout)
@@ -106,7 +107,7 @@ def _check_found(found: FoundSources, total: int, layout: Layout, options: Optio
     """Tell of sources that are missing or changed before any work is done."""
     file = layout.logs / "absent_sources.txt"
     lines = sorted(found.absent.values())
-    file.unlink(missing_ok=True)
+    remove(file)
     if lines:
         publish_bytes("".join(line + "\n" for line in lines).encode(), file, layout)
     if lines and not options.allow_missing:

@@ -5,7 +5,6 @@ can be interrupted: the same command goes on where it stopped.
 """
 
 import logging
-import os
 import sys
 import time
 from collections.abc import Sequence
@@ -29,6 +28,7 @@ from pipelines.steps import make_shards, probe_sources
 from schemas.manifest import read_manifest
 from schemas.plan import PlannedSample
 from schemas.recipe_files import load_recipe
+from schemas.store import absolute
 from schemas.wording import counted
 
 
@@ -54,7 +54,7 @@ def synthesize(options: Options) -> None:
     """
     recipe = load_recipe(options.recipe)
     check_recipe(recipe)
-    output = os.path.abspath(options.output)
+    output = absolute(options.output)
     check_apart(output, options.inputs)
     entries = discover(options.inputs or demo_inputs(), follow_links=options.follow_links)
     rules = read_source_list(options.sources) if options.sources else []

@@ -8,7 +8,6 @@ with its bitstream and its draw. Pixel: everything is decoded and made again.
 import argparse
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
 from pipelines.audit.report import check_json
 from pipelines.command import (
@@ -21,6 +20,7 @@ from pipelines.command import (
 )
 from pipelines.errors import UserError
 from pipelines.verify.run import Grade, Settings, verify
+from schemas.store import place_argument
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -60,7 +60,9 @@ def _parser() -> argparse.ArgumentParser:
         epilog="Exit status: 0 if all is as it should be, 1 if something is not, 2 for a mistake.",
         allow_abbrev=False,
     )
-    parser.add_argument("dataset", type=Path, metavar="DATASET", help="folder of a dataset")
+    parser.add_argument(
+        "dataset", type=place_argument, metavar="DATASET", help="a dataset: a folder or a URL"
+    )
     parser.add_argument(
         "--grade",
         choices=[grade.value for grade in Grade],

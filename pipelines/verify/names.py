@@ -1,27 +1,27 @@
 """The names in a manifest, looked at before any of them becomes a path."""
 
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 
 from pipelines.documents import CARD_NAME, CROISSANT_NAME, RECIPE_NAME
 from pipelines.layout import Layout
 from schemas.manifest import SHARD_TABLES, DataFile, Manifest, Shard
 from schemas.shard import PLAIN_NAME
+from schemas.store import Place
 
 _MOST_LETTERS = 200  # of a shard's name: with any suffix it is one of a file
 
 
-def spanning_tables(layout: Layout) -> list[Path]:
+def spanning_tables(layout: Layout) -> list[Place]:
     """The tables that span all shards, as the manifest lists them."""
     return [layout.plan, layout.sources, layout.shards]
 
 
-def document_files(layout: Layout) -> list[Path]:
+def document_files(layout: Layout) -> list[Place]:
     """The documents, as the manifest lists them."""
     return [layout.root / name for name in (RECIPE_NAME, CARD_NAME, CROISSANT_NAME)]
 
 
-def shard_files(layout: Layout, shard: str) -> list[Path]:
+def shard_files(layout: Layout, shard: str) -> list[Place]:
     """The files of a shard, as the manifest lists them: the tar, then its part of each table."""
     return [layout.tar(shard), *(layout.table(table, shard) for table in SHARD_TABLES)]
 
@@ -54,7 +54,7 @@ def name_problems(layout: Layout, manifest: Manifest) -> Iterator[str]:
 
 
 def _list_problems(
-    layout: Layout, what: str, files: Sequence[DataFile], wanted: Sequence[Path]
+    layout: Layout, what: str, files: Sequence[DataFile], wanted: Sequence[Place]
 ) -> Iterator[str]:
     names = [layout.relative(file) for file in wanted]
     for file in files:

@@ -5,16 +5,15 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from pathlib import Path
 
 from pipelines.audit.dataset import Dataset
 from pipelines.audit.material import Material, gather
 from pipelines.audit.report import Finding, Report
 from pipelines.corpus import Entry, discover
 from pipelines.job import library_versions
-from pipelines.media import file_sha256
 from pipelines.pool import WorkerDied, WorkerPool, shared_pool
 from pipelines.progress import watched
+from pipelines.shards import describe_file
 from pipelines.verify.draws import Planned
 from pipelines.verify.semantic import SampleTask, check_sample
 from pipelines.verify.structural import Structure, check_structure
@@ -23,6 +22,7 @@ from schemas.plan import PlannedSample
 from schemas.record import Status
 from schemas.sample import SampleRow, StreamRow
 from schemas.source import Source
+from schemas.store import Place
 from schemas.tables import read_columns, read_group, read_table
 from schemas.wording import counted
 
@@ -41,7 +41,7 @@ class Grade(StrEnum):
 class Settings:
     """What the user asked for."""
 
-    root: Path
+    root: Place
     """the dataset"""
     grade: Grade
     sample_rate: float
@@ -75,9 +75,9 @@ def verify(settings: Settings) -> Report:
     return _look_deeper(settings, entries, structure.dataset, structure, report, pool)
 
 
-def _manifest_sha256(root: Path) -> str:
+def _manifest_sha256(root: Place) -> str:
     try:
-        return file_sha256(str(root / MANIFEST_NAME))
+        return describe_file(root / MANIFEST_NAME, "", 0).sha256
     except OSError:  # which is among the findings
         return ""
 

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import NamedTuple
 
 from pipelines.audit.dataset import read_members
@@ -16,13 +15,14 @@ from pipelines.verify.problem import Problem
 from schemas.manifest import Environment
 from schemas.recipe import Recipe
 from schemas.sample import HR_MEMBER, JSON_MEMBER, Sample, SampleRow, lr_member, mv_member
+from schemas.store import Place
 
 
 @dataclass(frozen=True, kw_only=True)
 class SampleTask:
     """A sample to look at."""
 
-    tar: Path
+    tar: Place
     """its shard"""
     path: str
     """the same, relative to the dataset"""

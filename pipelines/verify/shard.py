@@ -6,7 +6,6 @@ damaged Parquet file.
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import NamedTuple
 
 from pydantic import ValidationError
@@ -23,6 +22,7 @@ from schemas.manifest import MANIFEST_NAME, DataFile, DatasetError, Manifest, Sh
 from schemas.plan import PlannedSample
 from schemas.record import Status
 from schemas.sample import FrameRow, SampleRow, StreamRow
+from schemas.store import Place
 from schemas.tables import TABLE_ERRORS, R, read_group
 
 
@@ -30,7 +30,7 @@ from schemas.tables import TABLE_ERRORS, R, read_group
 class ShardTask:
     """A shard to look at."""
 
-    root: Path
+    root: Place
     manifest: Manifest
     """without its lists of files"""
     shard: Shard
@@ -74,7 +74,7 @@ class _ShardCheck:
         self._layout = Layout(task.root)
         self._marker_bytes = _read(self._layout.marker(self._shard.shard))
         self._marker = _parse_marker(self._marker_bytes)
-        self._whole = set[Path]()  # files that are what the manifest describes
+        self._whole = set[Place]()  # files that are what the manifest describes
         self._findings: list[Finding] = []
 
     def check_files(self) -> None:
@@ -224,13 +224,13 @@ def _by_path(shard: Shard | None) -> dict[str, DataFile]:
     return {file.path: file for file in shard.files} if shard else {}
 
 
-def _problem(file: Path, described: DataFile | None) -> tuple[str, str] | None:
+def _problem(file: Place, described: DataFile | None) -> tuple[str, str] | None:
     if described is None:
         return "manifest", f"{MANIFEST_NAME} does not list it"
     return file_problem(file, described)
 
 
-def _read(file: Path) -> bytes:
+def _read(file: Place) -> bytes:
     """A small file; nothing where it is missing or unreadable."""
     try:
         return file.read_bytes()

@@ -1,6 +1,5 @@
 """The structural grade: every file is there, whole, and says the same as all others."""
 
-from pathlib import Path
 from typing import NamedTuple
 
 from pydantic import ValidationError
@@ -18,6 +17,7 @@ from schemas.manifest import MANIFEST_NAME, DatasetError, Manifest, read_manifes
 from schemas.plan import PlannedSample
 from schemas.recipe import Recipe
 from schemas.record import SchemaVersionError
+from schemas.store import Place
 from schemas.tables import TABLE_ERRORS, read_columns
 
 
@@ -35,7 +35,7 @@ class Structure(NamedTuple):
     not_looked_at: list[str]
 
 
-def check_structure(root: Path, pool: WorkerPool) -> Structure:
+def check_structure(root: Place, pool: WorkerPool) -> Structure:
     """Look at every byte of a dataset.
 
     Raises:
@@ -55,7 +55,7 @@ class _DamagedManifestError(Exception):
     """What is wrong with the manifest."""
 
 
-def _read_manifest(root: Path, pool: WorkerPool) -> Manifest:
+def _read_manifest(root: Place, pool: WorkerPool) -> Manifest:
     layout = Layout(root)
     if not layout.manifest.is_file():
         raise UserError(

@@ -14,6 +14,7 @@ from pipelines.layout import Layout
 from pipelines.shards import describe_bytes
 from pipelines.verify.names import document_files, named_shards, shard_files, spanning_tables
 from schemas.manifest import MANIFEST_NAME, Manifest, Shard
+from schemas.store import Place, StorePath
 from schemas.tables import TABLE_ERRORS
 
 
@@ -21,7 +22,7 @@ from schemas.tables import TABLE_ERRORS
 class WholeTask:
     """A dataset whose tables are all what its manifest describes."""
 
-    root: Path
+    root: Place
     manifest: Manifest
 
 
@@ -38,15 +39,26 @@ def spanning_findings(layout: Layout, manifest: Manifest) -> Iterator[Finding]:
 
 def extra_findings(layout: Layout, manifest: Manifest) -> Iterator[Finding]:
     """Files, folders and links that the manifest does not account for."""
-    # A run that was killed left its lock.
-    expected = {
-        layout.manifest,
-        layout.lock,
-        *spanning_tables(layout),
-        *document_files(layout),
-    }
+    expected = {layout.manifest, *spanning_tables(layout), *document_files(layout)}
     for shard in named_shards(manifest).values():
         expected |= {*shard_files(layout, shard.shard), layout.marker(shard.shard)}
+    if isinstance(layout.root, StorePath):
+        paths = {layout.relative(file) for file in layout.root.walk()}
+        unexpected = paths - {layout.relative(file) for file in expected}
+        ours = f"{layout.logs.name}/"
+        for path in sorted(path for path in unexpected if not path.startswith(ours)):
+            yield _extra(path)
+    else:
+        # A run that was killed left its lock.
+        files = {Path(str(file)) for file in expected | {layout.lock}}
+        yield from _extra_on_disk(layout, files)
+
+
+def _extra(path: str) -> Finding:
+    return Finding(check="extra", path=path, detail=f"{MANIFEST_NAME} does not account for it")
+
+
+def _extra_on_disk(layout: Layout[Path], expected: set[Path]) -> Iterator[Finding]:
     folders = {parent for file in expected for parent in file.parents}
     for place, names, files in os.walk(layout.root):
         folder = Path(place)
@@ -57,8 +69,7 @@ def extra_findings(layout: Layout, manifest: Manifest) -> Iterator[Finding]:
         names[:] = sorted(name for name in names if folder / name in folders)
         for path in found:
             if path not in expected | folders:
-                told = f"{MANIFEST_NAME} does not account for it"
-                yield Finding(check="extra", path=_printable(layout, path), detail=told)
+                yield _extra(_printable(layout, path))
             elif _leads_out(layout.root, path):
                 told = f"a link that leads out of the dataset, to {path.resolve()}"
                 yield Finding(check="link", path=_printable(layout, path), detail=told)

@@ -1,6 +1,7 @@
 from collections.abc import Callable
 from pathlib import Path
 
+import apache_beam as beam
 import pytest
 
 from pipelines import contact_sheet
@@ -11,6 +12,7 @@ from schemas.manifest import MANIFEST_NAME, DatasetError
 from schemas.recipe import RecipeError
 from schemas.record import SchemaVersionError
 from schemas.shard import ShardError
+from schemas.store import StoreError
 
 
 def raising(error: BaseException) -> Callable[[], int]:
@@ -25,7 +27,7 @@ def test_the_status_is_that_of_the_work() -> None:
 
 
 @pytest.mark.parametrize(
-    "kind", [UserError, RecipeError, DatasetError, SchemaVersionError, ShardError]
+    "kind", [UserError, RecipeError, DatasetError, SchemaVersionError, ShardError, StoreError]
 )
 def test_what_users_can_mend_is_one_line(
     kind: type[Exception], capsys: pytest.CaptureFixture[str]
@@ -45,6 +47,21 @@ def test_an_interruption_is_one_line_wherever_it_was_raised(
         told = capsys.readouterr().err
         assert told.startswith("pipelines.publish: interrupted") and told.count("\n") == 1
         assert ("goes on" in told) == goes_on
+
+
+def test_a_store_that_fails_inside_a_step_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    def work() -> int:
+        with beam.Pipeline() as root:
+            _ = root | beam.Create([1]) | beam.Map(_fail)
+        return 0
+
+    assert run_command("synthesize", work) == EXIT_USER_ERROR
+    told = capsys.readouterr().err
+    assert told.count("\n") == 1 and "gs://b/x: the store did not answer" in told
+
+
+def _fail(element: int) -> None:
+    raise StoreError("gs://b/x: the store did not answer")
 
 
 @pytest.mark.parametrize("error", [RuntimeError("a bug"), OSError("a bug"), KeyError("a bug")])

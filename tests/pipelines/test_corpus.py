@@ -6,6 +6,7 @@ import pytest
 
 from pipelines.corpus import Entry, SourceRule, akin, discover, read_source_list
 from pipelines.errors import UserError
+from schemas.store import StoreError
 
 
 def _touch(root: Path, *names: str) -> Path:
@@ -173,7 +174,6 @@ def test_names_break_no_line(tmp_path: Path) -> None:
         ("none", "does not exist"),
         ("none/*.png", "matches nothing"),
         ("empty", "holds no files"),
-        ("s3://bucket/clips", "URL"),
     ],
 )
 def test_an_input_without_files_is_the_users_mistake(
@@ -184,6 +184,11 @@ def test_an_input_without_files_is_the_users_mistake(
     with pytest.raises(UserError, match=cause) as caught:
         discover([text])
     assert repr(text) in str(caught.value)
+
+
+def test_a_url_that_nothing_reads_is_refused() -> None:
+    with pytest.raises(StoreError, match="leads nowhere from here: give s3://BUCKET/PATH"):
+        discover(["ftp://host/clips"])
 
 
 @pytest.mark.parametrize(

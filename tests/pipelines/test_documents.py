@@ -16,6 +16,7 @@ from pipelines.audit.dataset import Dataset, open_dataset
 from pipelines.documents import documents
 from pipelines.documents.card import dataset_card
 from pipelines.documents.facts import Coding, Facts, read_facts
+from pipelines.layout import Layout
 from pipelines.shards import describe_bytes
 from schemas.manifest import DatasetError
 from schemas.record import Record, Status
@@ -201,12 +202,12 @@ def test_what_was_left_out_is_told_by_reason(dataset: Dataset) -> None:
 
 def test_facts_need_no_shards(dataset: Dataset, tmp_path: Path) -> None:
     (tmp_path / "index").symlink_to(dataset.layout.root / "index")
-    without, shards = dataset.layout._replace(root=tmp_path), dataset.manifest.shards
+    without, shards = Layout(tmp_path), dataset.manifest.shards
     assert read_facts(shards, without) == read_facts(shards, dataset.layout)
 
 
 def test_tables_that_do_not_fit_together_are_refused(dataset: Dataset, tmp_path: Path) -> None:
-    copy = dataset.layout._replace(root=tmp_path)
+    copy = Layout(tmp_path)
     shutil.copytree(dataset.layout.root / "index", tmp_path / "index")
     write_table(str(copy.table("streams", dataset.manifest.shards[0].shard)), StreamRow, [])
     with pytest.raises(DatasetError, match="frames of no stream"):

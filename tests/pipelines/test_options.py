@@ -1,3 +1,4 @@
+import os
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ from apache_beam.options.pipeline_options import (
 from pipelines.engines import running
 from pipelines.errors import UserError
 from pipelines.layout import Layout
-from pipelines.options import DEFAULT_RECIPE, DEMO_OUTPUT, parse_options
+from pipelines.options import DEFAULT_RECIPE, DEMO_OUTPUT, check_apart, parse_options
 from pipelines.pool import available_cores
 
 
@@ -188,3 +189,23 @@ def test_a_seed_that_no_table_can_hold_is_refused(seed: str) -> None:
 def test_a_patience_that_would_end_every_run_is_refused(seconds: str) -> None:
     with pytest.raises(UserError, match=r"--worker_timeout is .* must be 3 seconds or more"):
         parse_options([f"--worker_timeout={seconds}"])
+
+
+def test_what_beam_is_told_of_s3_reaches_all_processes(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("AWS_ENDPOINT_URL", "AWS_SECRET_ACCESS_KEY", "AWS_REGION", "AWS_DEFAULT_REGION"):
+        monkeypatch.setenv(name, "before")
+    parse_options(
+        ["--s3_endpoint_url=http://127.0.0.1:1", "--s3_secret_access_key=k", "--s3_region_name=r"]
+    )
+    assert os.environ["AWS_ENDPOINT_URL"] == "http://127.0.0.1:1"
+    assert os.environ["AWS_SECRET_ACCESS_KEY"] == "k"
+    assert os.environ["AWS_REGION"] == os.environ["AWS_DEFAULT_REGION"] == "r"
+
+
+@pytest.mark.parametrize(
+    ("output", "text"), [("s3://b/photos/ds", "s3://b/photos"), ("gs://b", "gs://b/")]
+)
+def test_an_output_in_a_store_lies_in_no_input(output: str, text: str) -> None:
+    with pytest.raises(UserError, match="lies in the input"):
+        check_apart(output, [text])
+    check_apart(f"{output}2", [f"{output}"])

@@ -1,0 +1,1 @@
+"""Stores, tested against server processes of their kind."""
