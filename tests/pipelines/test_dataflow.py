@@ -28,7 +28,7 @@ OPTIONS = f"""
 """
 
 needs_dataflow = pytest.mark.skipif(
-    not importlib.util.find_spec("apitools"), reason="needs the extra dataflow"
+    not importlib.util.find_spec("apitools"), reason="needs google-apitools, of the extra dataflow"
 )
 
 

@@ -301,14 +301,20 @@ def rows_of(dataset: Path) -> list[SampleRow]:
 
 def interrupted(step: str) -> Callable[[pytest.MonkeyPatch], None]:
     """Interrupt where something is about to be published."""
-    publish_file = generations.publish
 
-    def fail(staged: Path, target: Path) -> None:
-        if target.name == step.rpartition("/")[2] and target.parent.name == step.split("/")[0]:
-            raise KeyboardInterrupt
-        publish_file(staged, target)
+    def failing(function: Callable[..., None]) -> Callable[..., None]:
+        def fail(file: Path, target: Path, *others: object) -> None:
+            if target.name == step.rpartition("/")[2] and target.parent.name == step.split("/")[0]:
+                raise KeyboardInterrupt
+            function(file, target, *others)
 
-    return lambda monkeypatch: monkeypatch.setattr(generations, "publish", fail)
+        return fail
+
+    def patch(monkeypatch: pytest.MonkeyPatch) -> None:
+        for name in ("publish", "move"):
+            monkeypatch.setattr(generations, name, failing(getattr(generations, name)))
+
+    return patch
 
 
 @pytest.mark.parametrize("step", ["logs/sources.parquet", "index/plan.parquet"])
