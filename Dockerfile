@@ -7,7 +7,7 @@ COPY schemas /vcsr/schemas
 COPY transforms /vcsr/transforms
 COPY pipelines /vcsr/pipelines
 COPY training /vcsr/training
-RUN pip install --no-cache-dir --constraint /vcsr/constraints.txt "/vcsr[pipelines]"
+RUN pip install --no-cache-dir --constraint /vcsr/constraints.txt "/vcsr[pipelines,stores]"
 # Parallelism is over shards and samples.
 ENV OMP_NUM_THREADS=1
 # The entry point stays Beam's, /opt/apache/beam/boot.

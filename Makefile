@@ -77,7 +77,8 @@ servers: build/servers/installed
 
 build/servers/installed: tests/stores/servers.txt | $(BIN)/python
 	$(BIN)/python -m venv build/servers
-	build/servers/bin/python -m pip install --no-deps --requirement $<
+	build/servers/bin/python -m pip install --retries 1 --timeout 10 --no-deps \
+		--requirement $<
 	@touch $@
 
 # The dataset is kept and finished where it was interrupted; the training starts afresh.
