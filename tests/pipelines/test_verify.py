@@ -31,7 +31,7 @@ from pipelines.verify.structural import check_structure
 from schemas.draw import NoiseDraw, SceneDraw, SharpenDraw, StreamDraw
 from schemas.manifest import DatasetError, Shard, read_manifest
 from schemas.plan import PlannedSample
-from schemas.record import Record
+from schemas.record import SCHEMA_VERSION, Record
 from schemas.sample import FrameRow, FrameType, LrKind, Sample, SampleRow, StreamRow
 from schemas.shard import ShardWriter, iter_samples
 from schemas.tables import read_group, read_table, write_table
@@ -150,7 +150,9 @@ def test_another_release_s_dataset_is_refused_and_a_damaged_version_is_found(
 ) -> None:
     manifest = copy / "manifest.json"
     text = manifest.read_text()
-    manifest.write_text(text.replace('"schema_version": "3', '"schema_version": "2'))
+    other = text.replace(f'"schema_version": "{SCHEMA_VERSION}"', '"schema_version": "2.0"')
+    assert other != text
+    manifest.write_text(other)
     (finding,) = findings_of(copy, pool)
     assert finding.path == "manifest.json" and "version" in finding.detail
     (copy / "index" / "plan.parquet").unlink()

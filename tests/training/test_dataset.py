@@ -236,6 +236,6 @@ def test_rows_that_name_another_shard_lead_nowhere(
 def test_another_schema_version_is_refused(tiny_dataset: Callable[[list[Clip]], Path]) -> None:
     dataset = tiny_dataset([Clip("a", "train", SampleKind.CLIP, ruler_frames(4))])
     manifest = json.loads((dataset / MANIFEST_NAME).read_text())
-    (dataset / MANIFEST_NAME).write_text(json.dumps({**manifest, "schema_version": "4.0"}))
-    with pytest.raises(SchemaVersionError, match=r"3\.0"):
+    (dataset / MANIFEST_NAME).write_text(json.dumps({**manifest, "schema_version": "99.0"}))
+    with pytest.raises(SchemaVersionError, match=r"99\.0"):
         SampleStream(dataset, "train", SETTINGS)
