@@ -35,6 +35,7 @@ REFUSALS = {
     "link_outside": "a link that leads out of the input; --follow-links takes it",
     "special_file": "neither a file nor a folder: a pipe, a socket or a device",
     "undecodable_name": "its path is not UTF-8: rename it",
+    "unusable_name": "its path has an empty part, '.' or '..': rename it",
     "unreadable": "a folder that cannot be listed",
 }
 """Why an entry is not opened: the reason in its row, and the words."""
@@ -157,7 +158,8 @@ def _walk_stored(top: StorePath, top_uri: str) -> Iterator[Entry]:
             folders[below.parent].append(file)
     for below, files in sorted(folders.items()):
         uri = (PurePosixPath(top_uri) / below).as_posix()
-        if ordered := _in_numeric_order(files):
+        ordered = _in_numeric_order(files)
+        if ordered and all(file.is_plain for file in files):
             yield _stored_entry(ordered, uri, is_folder=True)
         else:
             for file in files:
@@ -169,6 +171,7 @@ def _stored_entry(files: Sequence[StorePath], uri: str, *, is_folder: bool) -> E
         uri=_printable(uri),
         paths=tuple(map(str, files)),
         is_folder=is_folder,
+        refused="" if files[0].is_plain else "unusable_name",
         sizes=tuple(file.size for file in files),
     )
 

@@ -124,6 +124,11 @@ class Layout(Generic[P]):
         """There while a run goes on, see `pipelines.run_lock`."""
         return self.local / ".lock"
 
+    @property
+    def shared_lock(self) -> P:
+        """The lock that other machines see, see `pipelines.store_lock`."""
+        return self.root / ".lock"
+
     def relative(self, path: Place) -> str:
         """A path as it is recorded: below the root, with forward slashes."""
         below = path.relative_to(self.root)  # type: ignore[arg-type]

@@ -52,6 +52,10 @@ def probe(entry: Entry, recipe: Recipe, seed: int) -> Probed | None:
     Returns:
         What was found; None for a folder that is no clip: its files are entries of their own.
     """
+    if entry.refused:
+        return _probed(
+            entry, _left_out(_unknown_source(entry), entry.refused, REFUSALS[entry.refused])
+        )
     with local_copies(entry.paths) as paths:
         local = replace(entry, paths=tuple(paths))
         found = (
@@ -87,8 +91,6 @@ def files_of(entry: Entry) -> list[Entry]:
 def _probe_file(entry: Entry, recipe: Recipe, seed: int) -> _Found:
     path = entry.paths[0]
     source = _unknown_source(entry)
-    if entry.refused:
-        return _left_out(source, entry.refused, REFUSALS[entry.refused])
     try:
         source = _identify(source, path)
         if source.kind is SourceKind.UNKNOWN:

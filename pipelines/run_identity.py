@@ -190,7 +190,7 @@ def _nothing_to_add_to(layout: Layout) -> UserError:
 
 def _holds_anything(layout: Layout) -> bool:
     """Whether there is more in the folder than what a run leaves that was killed at once."""
-    ours = (layout.staging, layout.lock, layout.logs)
+    ours = (layout.staging, layout.shared_lock, layout.logs)
     others = any(path not in ours for path in layout.root.iterdir())
     return others or (layout.logs.exists() and any(layout.logs.iterdir()))
 

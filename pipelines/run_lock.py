@@ -2,8 +2,8 @@
 
 The kernel holds the lock (`flock`), and lets go of it however the process ends; a file that was
 left behind therefore means nothing. On NFS the server holds it, for other hosts too, and lets go of
-a host that died after its lease, about a minute and a half later. For an output in a store the lock
-lies on this machine, and keeps off its other runs only: a store has none that dies with its holder.
+a host that died after its lease, about a minute and a half later. For an output in a store this
+lock lies on this machine, and keeps off its other runs; `pipelines.store_lock` those of others.
 """
 
 import fcntl
@@ -13,11 +13,12 @@ import platform
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 from pipelines.errors import UserError
 from pipelines.layout import Layout
+from pipelines.store_lock import only_run_of_store, refusal
 from schemas.store import StorePath
 
 _HOLDER_BYTES = 4096
@@ -41,7 +42,8 @@ def only_run(layout: Layout) -> Iterator[None]:
             f"cannot write to {layout.local}: {error.strerror}; choose another --output"
         ) from error
     try:
-        yield
+        with only_run_of_store(layout) if isinstance(layout.root, StorePath) else nullcontext():
+            yield
     finally:
         layout.lock.unlink(missing_ok=True)  # before the lock is let go: nobody else has it yet
         os.close(descriptor)
@@ -67,10 +69,7 @@ def _lock(descriptor: int, layout: Layout) -> None:
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        raise UserError(
-            f"another run writes to {layout.root} ({_read_holder(descriptor)}): wait until it has "
-            "ended, or choose another --output"
-        ) from None
+        raise refusal(layout, _read_holder(descriptor)) from None
     except OSError as error:  # some network file systems have none
         sys.stderr.write(
             f"{layout.local} cannot be locked ({error.strerror}): see that no other run writes to "

@@ -67,16 +67,37 @@ def absolute(text: str) -> str:
     Raises:
         StoreError: if it is a URL of another kind.
     """
-    return str(StorePath(text)) if is_url(text) else os.path.abspath(text)
+    return str(place(text)) if is_url(text) else os.path.abspath(text)
 
 
 def place(text: str) -> Path | StorePath:
     """A local path or a URL.
 
     Raises:
-        StoreError: if it is a URL of another kind.
+        StoreError: if it is a URL of another kind, or leads to different things for different
+            clients.
     """
-    return StorePath(text) if is_url(text) else Path(text)
+    if not is_url(text):
+        return Path(text)
+    path = StorePath(text)
+    if not path.is_plain or "\n" in text:
+        raise StoreError(
+            f"the URL {text!r} has an empty part, '.', '..' or a line break: write it out"
+        )
+    return path
+
+
+def version(text: str) -> str:
+    """Tells what is at a place from what may be there another time.
+
+    Raises:
+        FileNotFoundError: if nothing is there.
+    """
+    there = place(text)
+    if isinstance(there, StorePath):
+        return there.version
+    status = there.stat()
+    return f"{status.st_ino} {status.st_size} {status.st_mtime_ns}"
 
 
 def lies_in(inner: Place, outer: Place) -> bool:
@@ -103,15 +124,16 @@ class StorePath:
         scheme, _, rest = url.partition("://")
         self.scheme = scheme.lower()
         self.bucket, _, key = rest.partition("/")
-        if "@" in self.bucket:
+        if "@" in self.bucket or ":" in self.bucket:  # a secret may hold a slash
             raise StoreError(
                 f"a URL of {self.scheme}:// holds credentials, and is going to be logged: take "
                 f"them out and give {_CURES.get(self.scheme, 'them to the environment')}"
             )
         if self.scheme not in _SCHEMES or not self.bucket:
+            shown = url.partition("?")[0]  # behind it may be a signature
             raise StoreError(
-                f"the URL {url!r} leads nowhere from here: give s3://BUCKET/PATH, gs://BUCKET/PATH "
-                "or a local path"
+                f"the URL {shown!r} leads nowhere from here: give s3://BUCKET/PATH, "
+                "gs://BUCKET/PATH or a local path"
             )
         self.key = key.strip("/")
         self._size = size
@@ -134,6 +156,11 @@ class StorePath:
     @property
     def _path(self) -> str:
         return f"{self.bucket}/{self.key}" if self.key else self.bucket
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether no part is empty or made of dots, of which each client makes something else."""
+        return {"", ".", ".."}.isdisjoint(self._path.split("/"))
 
     @property
     def name(self) -> str:
@@ -164,13 +191,13 @@ class StorePath:
 
     def is_dir(self) -> bool:
         """Whether there are objects below."""
-        return (
-            self._size == -1 if self._size is not None else next(self.iterdir(), None) is not None
-        )
+        if self._size is not None:
+            return self._size == -1
+        return self._info().type == pyarrow.fs.FileType.Directory
 
     def exists(self) -> bool:
         """Whether there is anything."""
-        return self.is_file() or self.is_dir()
+        return self._size is not None or self._info().type != pyarrow.fs.FileType.NotFound
 
     def is_symlink(self) -> bool:
         """Never."""
@@ -204,10 +231,24 @@ class StorePath:
 
     def iterdir(self) -> Iterator[StorePath]:
         """What lies in the folder; nothing where there is none."""
+        if self.scheme == "gs":
+            yield from self._children_by_walking()
+            return
         selector = pyarrow.fs.FileSelector(self._path, allow_not_found=True)
         for info in self._retried(lambda files: files.get_file_info(selector)):
             if info.path.strip("/") != self._path:  # some tools write objects that mark folders
                 yield self._found(info)
+
+    def _children_by_walking(self) -> Iterator[StorePath]:
+        """Of Google's folders Arrow lists only those that have an object of their own."""
+        folders = set[str]()
+        for file in self.walk():
+            name, _, below = file._path.removeprefix(f"{self._path}/").partition("/")
+            if not below:
+                yield file
+            elif name and name not in folders:
+                folders.add(name)
+                yield StorePath(f"{self}/{name}", -1)
 
     def walk(self) -> Iterator[StorePath]:
         """All objects below, at whatever depth."""
@@ -336,9 +377,22 @@ class _Reader(io.RawIOBase):
         return data
 
 
+def check_endpoint() -> None:
+    """Refuse an address of a store that is going to be logged, by libraries, with credentials.
+
+    Raises:
+        StoreError: if it holds any.
+    """
+    if "@" in os.environ.get("AWS_ENDPOINT_URL", ""):
+        raise StoreError(
+            f"AWS_ENDPOINT_URL holds credentials: take them out and give {_CURES['s3']}"
+        )
+
+
 @functools.cache
 def _file_system(scheme: str) -> Any:
     if scheme == "s3":
+        check_endpoint()
         return pyarrow.fs.S3FileSystem(
             endpoint_override=os.environ.get("AWS_ENDPOINT_URL"),
             connect_timeout=_REQUEST_SECONDS,
@@ -355,6 +409,11 @@ def _file_system(scheme: str) -> Any:
             retry_time_limit=limit,
         )
     return pyarrow.fs.GcsFileSystem(retry_time_limit=limit)
+
+
+def patience_seconds() -> float:
+    """For how long a store that does not answer is tried again."""
+    return float(os.environ.get(PATIENCE_VARIABLE, _PATIENCE_SECONDS))
 
 
 def retried(
@@ -375,8 +434,7 @@ def retried(
         StoreError: if the store refuses, or does not come back.
         FileNotFoundError: of the action.
     """
-    patience = float(os.environ.get(PATIENCE_VARIABLE, _PATIENCE_SECONDS))
-    patience = min(patience, seconds or patience)
+    patience = min(patience_seconds(), seconds or patience_seconds())
     deadline, delay = time.monotonic() + patience, _FIRST_DELAY_SECONDS
     while True:
         try:

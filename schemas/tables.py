@@ -1,6 +1,5 @@
 """Parquet tables derived from records: one schema, written and read here only."""
 
-import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import cache, lru_cache
@@ -12,7 +11,7 @@ import pyarrow.parquet as pq
 from pydantic_to_pyarrow import get_pyarrow_schema
 
 from schemas.record import SCHEMA_VERSION, Record, check_schema_version
-from schemas.store import is_url, place
+from schemas.store import is_url, place, version
 
 R = TypeVar("R", bound=Record)
 
@@ -75,11 +74,20 @@ def write_table(
 
 
 @contextmanager
-def _open_table(file: BinaryIO | str, record: type[Record]) -> Iterator[pq.ParquetFile]:
+def _open_file(
+    file: BinaryIO | str, metadata: pq.FileMetaData | None = None
+) -> Iterator[pq.ParquetFile]:
     with ExitStack() as stack:
         is_remote = isinstance(file, str) and is_url(file)
         opened = stack.enter_context(place(str(file)).open("rb")) if is_remote else file
-        table = stack.enter_context(pq.ParquetFile(opened, page_checksum_verification=True))
+        yield stack.enter_context(
+            pq.ParquetFile(opened, metadata=metadata, page_checksum_verification=True)
+        )
+
+
+@contextmanager
+def _open_table(file: BinaryIO | str, record: type[Record]) -> Iterator[pq.ParquetFile]:
+    with _open_file(file) as table:
         metadata = table.schema_arrow.metadata or {}
         check_schema_version(metadata.get(b"schema_version", b"").decode(), f"{file}")
         found = metadata.get(b"record", b"").decode()
@@ -111,15 +119,14 @@ def read_group(file: str, record: type[R], group: int) -> list[R]:
     What Parquet says of all groups stands in one place, and to read that for each of many groups
     would take far longer than the groups: it is kept for the next one.
     """
-    stat = os.stat(file)
-    metadata = _metadata(file, record, (stat.st_ino, stat.st_mtime_ns, stat.st_size))
-    with pq.ParquetFile(file, metadata=metadata, page_checksum_verification=True) as table:
+    metadata = _metadata(file, record, version(file))
+    with _open_file(file, metadata) as table:
         rows = table.read_row_group(group)
     return [record.model_validate(row) for row in rows.to_pylist()]
 
 
 @lru_cache(maxsize=1)
-def _metadata(file: str, record: type[Record], version: tuple[int, ...]) -> pq.FileMetaData:
+def _metadata(file: str, record: type[Record], version: str) -> pq.FileMetaData:
     with _open_table(file, record) as table:
         return table.metadata
 

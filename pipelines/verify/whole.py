@@ -39,7 +39,13 @@ def spanning_findings(layout: Layout, manifest: Manifest) -> Iterator[Finding]:
 
 def extra_findings(layout: Layout, manifest: Manifest) -> Iterator[Finding]:
     """Files, folders and links that the manifest does not account for."""
-    expected = {layout.manifest, *spanning_tables(layout), *document_files(layout)}
+    # A run that was killed left its lock.
+    expected = {
+        layout.manifest,
+        layout.shared_lock,
+        *spanning_tables(layout),
+        *document_files(layout),
+    }
     for shard in named_shards(manifest).values():
         expected |= {*shard_files(layout, shard.shard), layout.marker(shard.shard)}
     if isinstance(layout.root, StorePath):
@@ -49,9 +55,7 @@ def extra_findings(layout: Layout, manifest: Manifest) -> Iterator[Finding]:
         for path in sorted(path for path in unexpected if not path.startswith(ours)):
             yield _extra(path)
     else:
-        # A run that was killed left its lock.
-        files = {Path(str(file)) for file in expected | {layout.lock}}
-        yield from _extra_on_disk(layout, files)
+        yield from _extra_on_disk(layout, {Path(str(file)) for file in expected})
 
 
 def _extra(path: str) -> Finding:

@@ -9,6 +9,7 @@ import pytest
 from pipelines import pool
 from pipelines import store as writing
 from schemas import store
+from schemas.store import StorePath
 from tests.pipelines.small import changed, make_corpus, synthesize
 from tests.stores import servers
 from tests.stores.proxy import Proxy, passes
@@ -78,6 +79,13 @@ def gcs(environment: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactor
         client.create_bucket(BUCKET)
     yield server.url
     server.stop()
+
+
+@pytest.fixture(params=["s3", "gs"])
+def bucket(request: pytest.FixtureRequest) -> StorePath:
+    """A bucket of each kind."""
+    request.getfixturevalue({"s3": "s3", "gs": "gcs"}[request.param])
+    return StorePath(f"{request.param}://{BUCKET}")
 
 
 @pytest.fixture

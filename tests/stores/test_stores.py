@@ -1,6 +1,9 @@
 """Datasets and sources in stores, by real requests to servers."""
 
+import functools
+import io
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -9,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from pipelines import store as writing
 from pipelines.cache import cache_folder, local_copies
 from pipelines.command import EXIT_FINDINGS, EXIT_OK, EXIT_USER_ERROR
 from pipelines.contact_sheet import main as sheet_main
@@ -17,17 +21,23 @@ from pipelines.diff.__main__ import main as diff_main
 from pipelines.export.__main__ import main as export_main
 from pipelines.layout import Layout
 from pipelines.materialize.__main__ import main as materialize_main
+from pipelines.probe import probe
 from pipelines.publish import main as publish_main
 from pipelines.resynth import main as resynth_main
 from pipelines.run_lock import only_run
+from pipelines.status import main as status_main
 from pipelines.store import upload
 from pipelines.synthesize.__main__ import main as synthesize_main
 from pipelines.verify.__main__ import main as verify_main
 from pipelines.view import main as view_main
 from schemas import store
+from schemas.manifest import read_manifest
 from schemas.plan import PlannedSample
-from schemas.store import StoreError, StorePath, place, place_argument
+from schemas.recipe_files import load_recipe
+from schemas.record import Status
+from schemas.store import StoreError, StorePath, place, place_argument, version
 from schemas.tables import read_table
+from tests.pipelines.small import changed, make_corpus
 from tests.stores import servers
 from tests.stores.conftest import BUCKET
 from tests.stores.proxy import Proxy, fails_for, stalls_once
@@ -36,13 +46,6 @@ torch = pytest.importorskip("torch")
 pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning")  # pools of the stores' clients
 
 S3, GS = f"s3://{BUCKET}", f"gs://{BUCKET}"
-
-
-@pytest.fixture(params=["s3", "gs"])
-def bucket(request: pytest.FixtureRequest) -> StorePath:
-    """A bucket of each kind."""
-    request.getfixturevalue({"s3": "s3", "gs": "gcs"}[request.param])
-    return StorePath(f"{request.param}://{BUCKET}")
 
 
 def put(target: StorePath, data: bytes, tmp_path: Path) -> StorePath:
@@ -96,20 +99,66 @@ def test_an_object_is_replaced_whole(bucket: StorePath, tmp_path: Path) -> None:
     assert file.read_bytes() == b"new"
 
 
-def test_inputs_are_found_as_on_a_disk(s3: Proxy, tmp_path: Path) -> None:
-    root = StorePath(f"{S3}/found")
+@pytest.mark.parametrize("num_bytes", [0, 1, 40_000_000])
+def test_files_of_any_length_are_written(bucket: StorePath, tmp_path: Path, num_bytes: int) -> None:
+    data = os.urandom(num_bytes)
+    file = put(bucket / "length.bin", data, tmp_path)
+    assert file.size == num_bytes and file.read_bytes() == data
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, OSError])
+def test_an_upload_that_is_given_up_leaves_what_was_there(
+    bucket: StorePath,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    error: type[BaseException],
+) -> None:
+    """Beam's own stream to S3 makes an object of the parts that it has."""
+    target = put(bucket / "given-up.bin", b"old", tmp_path)
+
+    class Breaking(io.BytesIO):
+        def read(self, size: int | None = -1) -> bytes:
+            if self.tell():
+                raise error
+            return super().read(20 * 2**20)
+
+    monkeypatch.setenv(store.PATIENCE_VARIABLE, "0")
+    (tmp_path / "upload").write_bytes(bytes(40 * 2**20))
+    with monkeypatch.context() as patch, pytest.raises((error, StoreError)):
+        patch.setattr(Path, "open", lambda *_: Breaking(bytes(40 * 2**20)))
+        upload(tmp_path / "upload", target)
+    assert target.read_bytes() == b"old"
+
+
+def test_inputs_are_found_as_on_a_disk(bucket: StorePath, tmp_path: Path) -> None:
+    root = bucket / "found"
     for name in ("b.png", "a.png", ".hidden.png", "clip/10.png", "clip/9.png", "x/y/c.mp4"):
         file = tmp_path / "found" / name
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_bytes(name.encode())
         upload(file, root / name)
-    for pattern in ("found", "found/*.png", "found/**/*.mp4", "found/clip", "found/x/y/c.mp4"):
-        there, here = discover([f"{S3}/{pattern}"]), discover([str(tmp_path / pattern)])
+    patterns = ("found", "found/*.png", "found/*", "found/**/*.mp4", "found/clip", "found/x")
+    for pattern in (*patterns, "found/x/y/c.mp4"):
+        there, here = discover([str(bucket / pattern)]), discover([str(tmp_path / pattern)])
         assert [entry.uri for entry in there] == [entry.uri for entry in here]
         assert [entry.is_folder for entry in there] == [entry.is_folder for entry in here]
         for a, b in zip(there, here, strict=True):
             assert [Path(path).name for path in a.paths] == [Path(path).name for path in b.paths]
             assert a.sizes == tuple(os.path.getsize(path) for path in b.paths)
+
+
+def test_a_name_that_stores_do_not_agree_on_is_a_row(s3: Proxy) -> None:
+    import boto3
+
+    for name in ("sound.png", "a//double.png"):
+        boto3.client("s3").put_object(Bucket=BUCKET, Key=f"names/{name}", Body=b"no picture")
+    found = {entry.paths[0]: entry for entry in discover([f"{S3}/names"])}
+    assert {path: entry.refused for path, entry in found.items()} == {
+        f"{S3}/names/sound.png": "",
+        f"{S3}/names/a//double.png": "unusable_name",
+    }
+    refused = probe(found[f"{S3}/names/a//double.png"], load_recipe("cavsr"), 0)
+    assert refused is not None and refused.source.reason == "unusable_name"
 
 
 def put_dataset(local: Path, target: StorePath) -> StorePath:
@@ -135,6 +184,36 @@ def test_a_dataset_in_a_store_has_the_bytes_of_a_local_one(
     assert synthesize_main(arguments(local, source, f"{S3}/same/ds")) == 0  # finds all of it done
     again = s3.requests[requests:]
     assert not [path for method, path in again if method == "PUT" and "/data/" in path]
+
+
+@pytest.mark.slow
+def test_sources_are_added_and_failures_made_again_as_on_a_disk(
+    bucket: StorePath, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    old, new = make_corpus(tmp_path / "old"), make_corpus(tmp_path / "new", seed=50)
+    (tmp_path / "ds.toml").write_text(
+        changed(('name = "small"', 'name = "small"\nshard_mib = 0.03'))
+    )
+    video = new / "long.mp4"
+    content = video.read_bytes()
+    retry, add = f"--retry={Status.FAILED_RETRYABLE}", "--add-sources"
+    for output in (str(tmp_path / "ds"), str(bucket / "added" / "ds")):
+        run = functools.partial(arguments, tmp_path / "ds")
+        assert synthesize_main(run(old, output)) == EXIT_OK
+        assert synthesize_main(run(new, output, add, "--plan-only")) == EXIT_OK
+        video.write_bytes(bytes(len(content)))  # was sound when it was probed
+        assert synthesize_main(run(new, output, add)) == EXIT_OK
+        assert status_main([output]) == EXIT_OK
+        told = capfd.readouterr().out
+        assert re.search(r"retry     \d samples?: once", told)
+        assert re.search(r"left out   2 \S+ \(failed-retryable\)", told)
+        video.write_bytes(content)
+        shards = {shard.shard for shard in read_manifest(place(output)).shards}
+        before = {name: version(f"{output}/data/{name}.tar") for name in shards}
+        assert synthesize_main(run(old, output, retry)) == EXIT_OK
+        after = {name: version(f"{output}/data/{name}.tar") for name in shards}
+        assert 0 < len(before.items() - after.items()) < len(shards)
+    assert contents(bucket / "added" / "ds") == contents(tmp_path / "ds")
 
 
 @pytest.mark.slow
@@ -295,6 +374,8 @@ def test_mistakes_are_told_before_any_work(
     assert "there is no bucket 'nowhere'" in told(f"{S3}/ds", "s3://nowhere/photos")
     assert "does not exist" in told(f"{S3}/ds", f"{S3}/no-such-folder")
     assert "s3://BUCKET/PATH" in told("ftp://host/ds")
+    assert "has an empty part, '.', '..'" in told(f"{S3}/a/../ds")
+    assert "has an empty part, '.', '..'" in told(f"{S3}/ds", f"{S3}/photos//1")
     with monkeypatch.context() as patch:
         patch.setenv("AWS_SECRET_ACCESS_KEY", "wrong-and-secret")
         line = told(f"{S3}/ds")
@@ -313,6 +394,24 @@ def test_credentials_in_a_url_are_refused_and_not_repeated() -> None:
     assert "geheim" not in str(refusal.value)
     with pytest.raises(Exception, match="holds credentials"):
         place_argument("s3://key:geheim@bucket/x")
+    with pytest.raises(StoreError, match="holds credentials") as refusal:
+        StorePath("s3://key:gehe/im@bucket/x")
+    assert "gehe" not in str(refusal.value)
+    with pytest.raises(StoreError, match="leads nowhere") as refusal:
+        place("https://bucket.example/x?X-Amz-Signature=geheim")
+    assert "geheim" not in str(refusal.value)
+
+
+def test_credentials_in_an_endpoint_are_refused_and_not_repeated(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://user:geheim@127.0.0.1:1")
+    store._file_system.cache_clear()
+    writing._writer.cache_clear()
+    for act in (lambda path: path.read_bytes(), lambda path: put(path, b"x", tmp_path)):
+        with pytest.raises(StoreError, match="AWS_ENDPOINT_URL holds credentials"):
+            act(StorePath(f"{S3}/x"))
+    assert "geheim" not in "".join(capfd.readouterr())
 
 
 def test_copies_are_kept_as_far_as_there_is_room(
