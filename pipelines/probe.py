@@ -15,7 +15,7 @@ from pipelines.corpus import REFUSALS, Entry, akin
 from pipelines.errors import MediaError
 from pipelines.failures import FAILURES, failed
 from pipelines.images import read_image, read_image_header
-from pipelines.media import checksum_of, file_sha256, folder_sha256, sniff
+from pipelines.media import MAX_FILE_BYTES, checksum_of, file_sha256, folder_sha256, sniff
 from pipelines.scenes import bar_share, cut
 from pipelines.survey import Survey, survey_folder, survey_video
 from schemas.plan import Span
@@ -125,6 +125,8 @@ def _identify(source: Source, path: str) -> Source:
         size = os.path.getsize(path)
         if not size:
             raise MediaError("empty_file", "0 bytes")
+        if size > MAX_FILE_BYTES:
+            raise MediaError("too_large", f"{size} bytes, at most {MAX_FILE_BYTES}")
         digest = file_sha256(path)
         kind = SourceKind(sniff(path) or SourceKind.UNKNOWN)
     except OSError as error:

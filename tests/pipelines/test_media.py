@@ -1,3 +1,4 @@
+import hashlib
 import shutil
 import zlib
 from collections.abc import Callable
@@ -9,9 +10,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from pipelines import cpu_limit
 from pipelines.errors import MediaError
 from pipelines.images import read_image
-from pipelines.media import read_clip, sniff
+from pipelines.media import file_sha256, read_clip, sniff
 from pipelines.video import (
     OPEN_OPTIONS,
     color_of,
@@ -34,6 +36,16 @@ def _refusal(action: Callable[[], Any]) -> str:
 
 
 # What a file is
+
+
+def test_hashing_is_progress_a_piece_at_a_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "large").write_bytes(data := bytes(3 * 2**20 + 1))
+    signs: list[int] = []
+    monkeypatch.setattr(cpu_limit, "renew", lambda: signs.append(1))
+    assert file_sha256(str(tmp_path / "large")) == hashlib.sha256(data).hexdigest()
+    assert len(signs) == 4
 
 
 @pytest.mark.parametrize("suffix", ["png", "jpg", "webp", "tif"])
