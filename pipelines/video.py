@@ -148,6 +148,8 @@ def _opened(path: str) -> Iterator[tuple[av.container.InputContainer, av.video.V
         raise
     except av.error.FFmpegError as error:
         raise MediaError("corrupt", reason_of(error)) from error
+    except OSError as error:  # of the file itself
+        raise MediaError("unreadable", reason_of(error)) from error
 
 
 def _read_demuxer(path: str) -> str:
