@@ -20,8 +20,7 @@ _OUTPUT_ERRORS = {
     errno.EIO,
     errno.ESTALE,
 }
-"""What goes wrong with an output while it is written. Inputs are opened by worker processes, which
-make rows of their errors."""
+"""What goes wrong with an output while it is written."""
 
 
 def quieten() -> None:
@@ -35,12 +34,15 @@ def is_interruption(error: BaseException | None) -> bool:
     return any(isinstance(cause, KeyboardInterrupt) for cause in _causes(error))
 
 
-def output_failure(error: BaseException | None) -> str:
-    """Why the output cannot be written, if that is at the bottom of an error; else empty."""
+def file_failure(error: BaseException | None) -> OSError | None:
+    """What the system said of a file that cannot be written, if that is at the bottom of an error.
+
+    It may be said of another file than the output: then that is its `filename`.
+    """
     for cause in _causes(error):
         if isinstance(cause, OSError) and cause.errno in _OUTPUT_ERRORS:
-            return cause.strerror or str(cause)
-    return ""
+            return cause
+    return None
 
 
 def store_error(error: BaseException | None) -> StoreError | None:
@@ -65,4 +67,4 @@ def _concerns_us(record: logging.LogRecord) -> bool:
 def _is_unexpected(record: logging.LogRecord) -> bool:
     # Beam logs whatever is raised inside a step; of these, the command tells in a line.
     error = record.exc_info[1] if record.exc_info else None
-    return not (is_interruption(error) or output_failure(error) or store_error(error))
+    return not (is_interruption(error) or file_failure(error) or store_error(error))

@@ -13,6 +13,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from pipelines import cpu_limit
 from schemas.store import StorePath, is_url
 
 _BYTES_PER_GIB = 2**30
@@ -63,7 +64,7 @@ def _hold(path: StorePath, folder: Path) -> Path:
     try:
         os.link(copy, link)
     except FileNotFoundError:
-        path.download(link)
+        path.download(link, cpu_limit.renew)
         _make_room(link.stat().st_size)
         copy.parent.mkdir(parents=True, exist_ok=True)
         partial = copy.with_name(f"{digest}.{uuid.uuid4().hex}")

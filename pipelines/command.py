@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from pipelines.beam_log import is_interruption, output_failure, store_error
+from pipelines.beam_log import file_failure, is_interruption, store_error
 from pipelines.errors import UserError
 from pipelines.layout import Layout
 from pipelines.pool import available_cores
@@ -14,7 +14,7 @@ from schemas.manifest import DatasetError
 from schemas.recipe import RecipeError
 from schemas.record import SchemaVersionError, Status
 from schemas.shard import ShardError
-from schemas.store import Place, StoreError, is_url, place
+from schemas.store import Place, StoreError, absolute, lies_in, place
 
 EXIT_OK, EXIT_FINDINGS, EXIT_USER_ERROR, EXIT_INTERRUPTED = 0, 1, 2, 130
 _TOLD = (UserError, RecipeError, DatasetError, SchemaVersionError, ShardError, StoreError)
@@ -51,18 +51,23 @@ def run_command(name: str, work: Callable[[], int], *, goes_on: bool = False) ->
 def writing_to(output: str | Place) -> Iterator[None]:
     """Tell a full or read-only disk as what it is, wherever in a run it showed.
 
+    A file that the system names and that lies elsewhere, such as an input, is told by its name.
+
     Raises:
         UserError: in the place of what was raised then.
     """
     try:
         yield
     except (RuntimeError, OSError) as error:
-        if not (problem := output_failure(error)):
+        if (failure := file_failure(error)) is None:
             raise
-        where = Layout(place(str(output))).local if is_url(str(output)) else output
+        where = Layout(place(absolute(str(output)))).local
+        named = failure.filename
+        is_other = isinstance(named, str) and not lies_in(Path(named), where)
+        problem = named if is_other else f"cannot write to {where}"
         raise UserError(
-            f"cannot write to {where}: {problem}; once that is mended, the same command goes on "
-            "from here"
+            f"{problem}: {failure.strerror}; once that is mended, the same command goes on from "
+            "here"
         ) from error
 
 

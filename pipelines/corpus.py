@@ -74,7 +74,11 @@ def discover(inputs: Sequence[str], *, follow_links: bool = True) -> list[Entry]
     """
     found: dict[tuple[str, ...], Entry] = {}
     for text in inputs:
-        entries = list(_entries_of(text, follow_links))
+        try:
+            entries = list(_entries_of(text, follow_links))
+        except OSError as error:
+            problem = f"cannot read the input {text!r}: {error.strerror}"
+            raise UserError(problem) from error
         if not entries:
             raise UserError(
                 f"the input {text!r} holds no files (hidden ones are skipped): "

@@ -1,7 +1,7 @@
 """A limit on CPU time without progress: what a hang costs, whatever machine it hangs on.
 
-Long work renews its grant as it goes on, a frame or a sample at a time, so that the limit is one
-on a single step and says nothing about how long a video may be.
+Long work renews its grant as it goes on, a frame, a sample or a piece of a file at a time, so that
+the limit is one on a single step and says nothing about how long or large a video may be.
 """
 
 import math

@@ -1,6 +1,5 @@
 """Finishing a dataset: the table of shards, then the manifest."""
 
-import shutil
 from collections import Counter
 from collections.abc import Sequence
 
@@ -38,7 +37,6 @@ def finish_dataset(job: Job, shards: Sequence[Shard]) -> int:
     for path, data in texts.items():
         publish_bytes(data, layout.root / path, layout)
     publish_bytes(manifest.data, layout.manifest, layout)
-    shutil.rmtree(layout.staging, ignore_errors=True)  # of attempts that were killed
     return sum(manifest.splits.values())
 
 

@@ -4,6 +4,7 @@ Files are told by content, never by name.
 """
 
 import hashlib
+import itertools
 import os
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
@@ -17,6 +18,7 @@ from pipelines.cache import local_copies
 from pipelines.errors import MediaError, reason_of
 from pipelines.images import read_image
 from pipelines.video import (
+    MAX_LEAD_FRAMES,
     SNIFFED_BYTES,
     demuxer_of,
     is_riff,
@@ -27,6 +29,11 @@ from pipelines.video import (
 from schemas.plan import Span
 from schemas.source import Source, SourceKind
 
+MAX_FILE_BYTES = 2**42
+"""Larger files are refused before they are read, since a sparse file may claim any size: 12 hours
+at 800 Mbit/s."""
+_SECONDS_BEFORE = (0, 1, 4, 16, 64)
+_HASHED_BYTES = 2**20  # at a time
 _IMAGE_STARTS = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"II*\0", b"MM\0*")
 
 
@@ -49,8 +56,12 @@ def file_sha256(path: str) -> str:
     Raises:
         OSError: if the file cannot be read.
     """
+    digest = hashlib.sha256()
     with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+        while data := file.read(_HASHED_BYTES):
+            digest.update(data)
+            cpu_limit.renew()
+    return digest.hexdigest()
 
 
 def folder_sha256(digests: Iterable[str]) -> str:
@@ -121,6 +132,7 @@ def _folder_frames(
     for path in paths[span.start : span.start + span.count]:
         with local_copies([path]) as (local,):
             picture = read_image(local)
+        cpu_limit.renew()
         yield zlib.crc32(picture.tobytes()), picture
 
 
@@ -141,22 +153,32 @@ def _video_frames(
 
 
 def _frames_after_seek(path: str, span: Span) -> Iterator[av.VideoFrame] | None:
-    """The frames from the span's first one on; None where seeking does not lead to it."""
-    frames = iter_video_frames(path, span.start_pts)
-    try:
-        for frame in frames:
-            if frame.pts is None or frame.pts > span.start_pts:
-                return None
-            if frame.pts == span.start_pts and planes_crc32(frame) == span.start_crc32:
-                return _chained(frame, frames)
-    except MediaError:  # what comes before the first whole picture may be undecodable
-        return None
+    """The frames from the span's first one on; None where seeking does not lead to it.
+
+    Some containers lead to any frame, some a little too far, and not all that is called a key frame
+    is one. So what is not found is looked for from earlier on; twice the lead is for all attempts.
+    """
+    lead = itertools.count()
+    for seconds in _SECONDS_BEFORE:
+        frames = iter_video_frames(path, span.start_pts, seconds)
+        try:
+            for frame in frames:
+                if frame.pts is None or frame.pts > span.start_pts:
+                    break
+                if frame.pts == span.start_pts and planes_crc32(frame) == span.start_crc32:
+                    return _chained(frame, frames)
+                if next(lead) > 2 * MAX_LEAD_FRAMES:
+                    return None
+        except MediaError:
+            continue  # without what came before, a frame may be undecodable
     return None
 
 
 def _frames_after_count(path: str, span: Span) -> Iterator[av.VideoFrame]:
+    if span.start > MAX_LEAD_FRAMES:
+        detail = f"no key frame leads to frame {span.start}, as one did when it was probed"
+        raise MediaError("changed", detail)
     for index, frame in enumerate(iter_video_frames(path)):
-        cpu_limit.renew()
         if index == span.start and planes_crc32(frame) != span.start_crc32:
             raise MediaError("changed", f"frame {index} is not the one that was probed")
         if index >= span.start:

@@ -14,6 +14,7 @@ import functools
 import itertools
 import multiprocessing
 import os
+import pickle
 import resource
 import signal
 import sys
@@ -21,8 +22,10 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import TimeoutError as FutureTimeoutError
+from concurrent.futures import wait
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
-from typing import Generic, TypeVar
+from typing import Generic, TypeAlias, TypeVar
 
 import cv2
 from pebble import ProcessExpired, ProcessFuture, ProcessPool
@@ -39,6 +42,12 @@ MEMORY_LIMIT_BYTES = 8 * 2**30
 """Memory of a worker, bytes: above what the largest picture takes that is not refused."""
 _STALL_SECONDS = 86_400  # elapsed; the last resort, for a worker that waits for ever
 _TASKS_AHEAD_PER_WORKER = 2
+_STARTS = 3  # of all workers, for one task
+_LOOK_SECONDS = 1.0
+_NO_MEMORY = ("failed to map segment", "annot allocate memory")
+"""What the loader says of a library that there is no memory for."""
+
+_Submitted: TypeAlias = tuple[ProcessPool, ProcessFuture]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,12 +84,16 @@ class WorkerPool:
     ) -> None:
         self._cpu_limit_seconds = cpu_limit_seconds
         self._tasks_ahead = num_workers * _TASKS_AHEAD_PER_WORKER
-        self._pool = ProcessPool(
+        self._start = functools.partial(
+            ProcessPool,
             max_workers=num_workers,
             context=multiprocessing.get_context("spawn"),  # the caller has threads
             initializer=_start_worker,
             initargs=(memory_limit_bytes,),
         )
+        self._one_at_a_time = threading.Lock()
+        self._processes: ProcessPool = self._start()
+        self._is_closed = False
 
     def map_ordered(
         self, function: Callable[[Task], Result], tasks: Iterable[Task]
@@ -90,33 +103,71 @@ class WorkerPool:
         Args:
             function: importable; runs in a worker. Its exceptions are raised here.
             tasks: taken as workers become free, never far ahead.
+
+        Raises:
+            UserError: if no worker comes up.
         """
         remaining = iter(tasks)
-        ahead: deque[tuple[Task, ProcessFuture]] = deque()
+        ahead: deque[tuple[Task, _Submitted]] = deque()
         for task in itertools.islice(remaining, self._tasks_ahead):
             ahead.append((task, self._submit(function, task)))
         while ahead:
-            task, future = ahead.popleft()
-            outcome = _outcome(future)
+            task, submitted = ahead.popleft()
+            outcome = self._outcome(function, task, submitted)
             for following in itertools.islice(remaining, 1):
                 ahead.append((following, self._submit(function, following)))
             yield task, outcome
 
     def run(self, function: Callable[[Task], Result], task: Task) -> Done[Result] | WorkerDied:
-        """Run one task and wait for it."""
-        return _outcome(self._submit(function, task))
+        """Run one task and wait for it.
+
+        Raises:
+            UserError: if no worker comes up.
+        """
+        return self._outcome(function, task, self._submit(function, task))
 
     def close(self) -> None:
         """Stop the workers."""
-        self._pool.stop()
-        self._pool.join()
+        with self._one_at_a_time:
+            self._is_closed = True
+            _stop(self._processes)
 
-    def _submit(self, function: Callable[[Task], Result], task: Task) -> ProcessFuture:
-        arguments = (function, task, self._cpu_limit_seconds)
-        return self._pool.schedule(_run_limited, args=arguments, timeout=_STALL_SECONDS)
+    def _submit(self, function: Callable[[Task], Result], task: Task) -> _Submitted:
+        # As bytes, so that a worker that cannot import what they need has begun the task.
+        arguments = (pickle.dumps((function, task)), self._cpu_limit_seconds)
+        with self._one_at_a_time:
+            if not self._processes.active and not self._is_closed:
+                _stop(self._processes)
+                self._processes = self._start()
+            processes = self._processes
+            future = processes.schedule(_run_limited, args=arguments, timeout=_STALL_SECONDS)
+        return processes, future
+
+    def _outcome(
+        self, function: Callable[[Task], Result], task: Task, submitted: _Submitted
+    ) -> Done[Result] | WorkerDied:
+        """A task's outcome, which is begun again where a worker died that was at no task."""
+        for _ in range(_STARTS):
+            try:
+                return _outcome_of(*submitted)
+            except BrokenProcessPool:
+                submitted = self._submit(function, task)
+        raise UserError(
+            f"no worker process comes up: {_STARTS} died while they started, or were idle. Perhaps "
+            "there is less memory on this machine or in its container than they take: then give "
+            "fewer --workers"
+        )
 
 
-def _outcome(future: ProcessFuture) -> Done | WorkerDied:
+def _stop(processes: ProcessPool) -> None:
+    processes.stop()
+    processes.join()
+
+
+def _outcome_of(processes: ProcessPool, future: ProcessFuture) -> Done | WorkerDied:
+    while not wait([future], timeout=_LOOK_SECONDS).done:
+        if not processes.active and not future.done():
+            raise BrokenProcessPool  # which may have forgotten what it had just been given
     try:
         return Done(future.result())
     except ProcessExpired as death:
@@ -170,12 +221,15 @@ def _end_with_parent() -> None:
         os._exit(1)
 
 
-def _run_limited(
-    function: Callable[[Task], Result], task: Task, cpu_limit_seconds: float
-) -> Result:
-    cpu_limit.grant(cpu_limit_seconds)
+def _run_limited(pickled: bytes, cpu_limit_seconds: float) -> object:
     try:
+        function, task = pickle.loads(pickled)  # of our own parent
+        cpu_limit.grant(cpu_limit_seconds)
         return function(task)
+    except ImportError as error:
+        if any(words in str(error) for words in _NO_MEMORY):
+            raise MemoryError from error
+        raise
     except cv2.error as error:
         if error.code == cv2.Error.StsNoMem:  # wherever it was
             raise MemoryError from error

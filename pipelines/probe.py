@@ -15,9 +15,16 @@ from pipelines.corpus import REFUSALS, Entry, akin
 from pipelines.errors import MediaError
 from pipelines.failures import FAILURES, failed
 from pipelines.images import read_image, read_image_header
-from pipelines.media import checksum_of, file_sha256, folder_sha256, sniff
+from pipelines.media import (
+    MAX_FILE_BYTES,
+    checksum_of,
+    file_sha256,
+    folder_sha256,
+    sniff,
+)
 from pipelines.scenes import bar_share, cut
 from pipelines.survey import Survey, survey_folder, survey_video
+from pipelines.video import MAX_LEAD_FRAMES
 from schemas.plan import Span
 from schemas.recipe import Recipe
 from schemas.record import Outcome, Record, Status
@@ -127,6 +134,8 @@ def _identify(source: Source, path: str) -> Source:
         size = os.path.getsize(path)
         if not size:
             raise MediaError("empty_file", "0 bytes")
+        if size > MAX_FILE_BYTES:
+            raise MediaError("too_large", f"{size} bytes, at most {MAX_FILE_BYTES}")
         digest = file_sha256(path)
         kind = SourceKind(sniff(path) or SourceKind.UNKNOWN)
     except OSError as error:
@@ -234,6 +243,10 @@ def _cut_into_clips(source: Source, survey: Survey, recipe: Recipe) -> _Found:
     if not clips:
         detail = f"{len(scores)} frames, but no scene of {min_frames} or more"
         return _left_out(source, "too_short", detail)
+    clips = [(start, count) for start, count in clips if survey.leads[start] <= MAX_LEAD_FRAMES]
+    if not clips:
+        detail = f"each clip is more than {MAX_LEAD_FRAMES} frames away from a key frame"
+        return _left_out(source, "sparse_keyframes", detail)
     spans = [
         Span(
             source_id=source.source_id,

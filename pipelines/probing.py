@@ -5,6 +5,7 @@ import functools
 import itertools
 import json
 import os
+import stat
 from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from operator import attrgetter
@@ -83,8 +84,15 @@ def file_sizes(entry: Entry) -> list[int]:
     """Bytes of each file of an entry; 0 of what is gone, none of what must not be opened."""
     if entry.sizes:
         return list(entry.sizes)
-    paths = () if entry.refused else entry.paths
-    return [os.path.getsize(path) if os.path.isfile(path) else 0 for path in paths]
+    return [] if entry.refused else list(map(_size_of, entry.paths))
+
+
+def _size_of(path: str) -> int:
+    try:
+        status = os.stat(path)
+    except OSError:  # probing is going to tell
+        return 0
+    return status.st_size if stat.S_ISREG(status.st_mode) else 0
 
 
 def probe_batch(job: Job, number: int, pool: WorkerPool) -> int:

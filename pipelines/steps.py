@@ -4,6 +4,7 @@ What travels between them is small (paths, shard numbers, shard records); pixels
 graph is a line with one leaf, since some runners compute nothing else rightly.
 """
 
+import shutil
 from collections.abc import Iterable, Sequence
 
 import apache_beam as beam
@@ -38,6 +39,9 @@ def make_shards(job: Job, plan: Sequence[PlannedSample], options: PipelineOption
     with progress, running(job.layout, options, num_shards) as root:
         shards = root | "WriteShards" >> WriteShards(job, num_shards)
         _ = shards | "WriteManifest" >> WriteManifest(job)
+    # Of attempts that were killed. Here, where the lock is: workers that a killed command left
+    # behind must not take it from the run that goes on.
+    shutil.rmtree(job.layout.staging, ignore_errors=True)
 
 
 class _InPool(beam.DoFn):

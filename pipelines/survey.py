@@ -41,7 +41,9 @@ class Survey:
     times: list[int | None] = field(default_factory=list)
     """presentation time of each frame, None where it has none"""
     checksums: list[int] = field(default_factory=list)
-    """of each frame's planes; 0 for pictures"""
+    """of each frame's planes, or pixels"""
+    leads: list[int] = field(default_factory=list)
+    """frames to be decoded before each, from the key frame on; 0 for pictures"""
     damage: MediaError | None = None
     """of the first frame that could not be read, where others could"""
 
@@ -67,10 +69,10 @@ def _survey_frames(path: str) -> Survey:
     for frame in iter_video_frames(path):
         survey = survey or Survey(watch=Watch(frame), facts=_first_frame_facts(frame))
         survey.watch.add(frame)
+        survey.leads.append(_lead(frame, survey))
         survey.times.append(frame.pts)
         survey.checksums.append(planes_crc32(frame))
         _check_length(frame, len(survey.times))
-        cpu_limit.renew()
         is_interlaced = is_interlaced or frame.interlaced_frame
     if survey is None:
         raise MediaError("corrupt", "no frame could be decoded")
@@ -82,6 +84,14 @@ def _survey_frames(path: str) -> Survey:
         "variable_frame_rate": _is_uneven(survey.times),
     }
     return survey
+
+
+def _lead(frame: av.VideoFrame, survey: Survey) -> int:
+    """Frames without a time of their own cannot be sought; they are reached from the first one."""
+    before = survey.times[-1] if survey.times else None
+    if frame.pts is None or (before is not None and frame.pts <= before):
+        return len(survey.times)
+    return 0 if frame.key_frame or not survey.leads else survey.leads[-1] + 1
 
 
 def _check_length(frame: av.VideoFrame, num_frames: int) -> None:
@@ -145,6 +155,7 @@ def survey_folder(paths: Sequence[str]) -> Survey | None:
             return None
         survey.watch.add(frame)
         survey.times.append(None)
+        survey.leads.append(0)
         survey.checksums.append(zlib.crc32(pixels.tobytes()))
         cpu_limit.renew()
         if survey.watch.num_unrelated * 2 > len(paths) - 1:

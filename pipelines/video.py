@@ -9,6 +9,7 @@ primaries are refused: there is no tone or gamut mapping here. Rotation tags of 
 applied. Frames are taken one by one as decoded; timestamps only serve to find a frame again.
 """
 
+import itertools
 import os
 import zlib
 from collections.abc import Iterator
@@ -22,6 +23,7 @@ import av.stream
 import av.video
 import numpy as np
 
+from pipelines import cpu_limit
 from pipelines.errors import MediaError, reason_of
 from pipelines.images import MAX_PIXELS
 from transforms.color import is_gray, is_rgb, source_to_rgb
@@ -37,6 +39,11 @@ OPEN_OPTIONS = {
 }
 # explode: fail on what a decoder would conceal, since concealed frames are not the video's.
 _DECODER_OPTIONS = {"err_detect": "crccheck+explode", "max_pixels": str(MAX_PIXELS)}
+
+MAX_LEAD_FRAMES = 2**12
+"""How many frames may be decoded to get at the first one of a clip, so that all clips of a video
+cost no more than a multiple of it."""
+_FORGIVEN_PACKETS = 16  # after a seek, until there is a frame: what they refer to was passed over
 
 SNIFFED_BYTES = 1024
 _DEMUXER_BY_START = {
@@ -141,6 +148,8 @@ def _opened(path: str) -> Iterator[tuple[av.container.InputContainer, av.video.V
         raise
     except av.error.FFmpegError as error:
         raise MediaError("corrupt", reason_of(error)) from error
+    except OSError as error:  # of the file itself
+        raise MediaError("unreadable", reason_of(error)) from error
 
 
 def _read_demuxer(path: str) -> str:
@@ -167,12 +176,16 @@ def _video_stream(container: av.container.InputContainer) -> av.video.VideoStrea
     return stream
 
 
-def iter_video_frames(path: str, start_pts: int | None = None) -> Iterator[av.VideoFrame]:
-    """Decode a video's first picture stream.
+def iter_video_frames(
+    path: str, start_pts: int | None = None, seconds_before: float = 0
+) -> Iterator[av.VideoFrame]:
+    """Decode a video's first picture stream. Each frame is progress (`pipelines.cpu_limit`).
 
     Args:
         path: the file.
-        start_pts: begin at the key frame at or before this time, in the stream's time base.
+        start_pts: begin at a key frame near this time, in the stream's time base; wherever the
+            container leads to, which may be too late.
+        seconds_before: begin so much earlier.
 
     Yields:
         Frames as decoded, in presentation order, all of one size and pixel format.
@@ -181,17 +194,44 @@ def iter_video_frames(path: str, start_pts: int | None = None) -> Iterator[av.Vi
         MediaError: unreadable, corrupt, not_media, undecodable, too_large, or format_changes
             midway.
     """
-    first = None
+    first, num_forgiven = None, 0
     with _opened(path) as (container, stream):
+        packets = container.demux(stream)
         if start_pts is not None:
-            container.seek(start_pts, stream=stream)
-        for packet in container.demux(stream):
+            before = round(seconds_before / (stream.time_base or 1))
+            container.seek(start_pts - before, stream=stream)
+            packets, num_forgiven = _from_key_frame(packets), _FORGIVEN_PACKETS
+        for packet in packets:
             if packet.is_corrupt:
                 raise MediaError("corrupt", f"packet at {packet.pts} is incomplete")
-            for frame in packet.decode():
+            try:
+                frames = packet.decode()
+            except av.error.InvalidDataError:
+                if first is not None or not num_forgiven:
+                    raise
+                num_forgiven -= 1
+                continue
+            for frame in frames:
+                cpu_limit.renew()
                 _check_frame(frame, first or frame)
                 first = first or frame
                 yield frame
+
+
+def _from_key_frame(packets: Iterator[av.Packet]) -> Iterator[av.Packet]:
+    """What can be decoded after a seek, which may lead anywhere.
+
+    The pictures that follow a key frame and are shown before it (of an open GOP) refer to what
+    came earlier.
+    """
+    near = itertools.islice(packets, MAX_LEAD_FRAMES)
+    key = next((packet for packet in near if packet.is_keyframe), None)
+    if key is None:
+        return
+    yield key
+    for packet in packets:
+        if packet.pts is None or key.pts is None or packet.pts >= key.pts:
+            yield packet
 
 
 def _check_frame(frame: av.VideoFrame, first: av.VideoFrame) -> None:

@@ -8,6 +8,8 @@ from schemas.record import SCHEMA_VERSION, Record, SchemaVersionError, check_sch
 from schemas.store import Place
 
 MANIFEST_NAME = "manifest.json"
+MAX_MANIFEST_BYTES = 2**28
+"""Larger files are refused before they are parsed; 100 000 shards take less than half."""
 SHARD_TABLES = ("samples", "streams", "frames")
 """Tables with one Parquet file per shard, under `index/<table>/<shard>.parquet`."""
 
@@ -109,6 +111,14 @@ class DatasetError(ValueError):
     """The folder is not a dataset that can be read."""
 
 
+def _read_bounded(path: Place) -> bytes:
+    with path.open("rb") as file:
+        data = file.read(MAX_MANIFEST_BYTES + 1)
+    if len(data) > MAX_MANIFEST_BYTES:
+        raise ValueError(f"it has more than {MAX_MANIFEST_BYTES} bytes")
+    return data
+
+
 def read_manifest(dataset: Place) -> Manifest:
     """Read the manifest of a dataset.
 
@@ -128,7 +138,7 @@ def read_manifest(dataset: Place) -> Manifest:
             "command that makes it (pipelines.synthesize or pipelines.materialize) again"
         )
     try:
-        fields = json.loads(path.read_bytes())
+        fields = json.loads(_read_bounded(path))
         if isinstance(fields, dict):
             check_schema_version(str(fields.get("schema_version", "")), str(path))
         return Manifest.model_validate(fields)

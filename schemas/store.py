@@ -270,13 +270,20 @@ class StorePath:
         """All of the object."""
         return self._retried(lambda files: files.open_input_stream(self._path).read())
 
-    def download(self, target: Path) -> None:
-        """Copy the object to a local file."""
+    def download(self, target: Path, progressed: Callable[[], None] | None = None) -> None:
+        """Copy the object to a local file.
+
+        Args:
+            target: the file.
+            progressed: called after each piece.
+        """
 
         def copy(files: Any) -> None:
             with files.open_input_stream(self._path) as source, target.open("wb") as file:
                 while data := source.read(_BUFFER_BYTES):
                     file.write(data)
+                    if progressed is not None:
+                        progressed()
 
         self._retried(copy)
 

@@ -29,14 +29,19 @@ def run(arguments: Sequence[str]) -> tuple[int, str]:
     return process.returncode, said
 
 
-def kill_a_worker(dataset: Path) -> str:
-    """SIGKILL the first process that works on a shard; returns that shard's work."""
+def await_work(dataset: Path) -> tuple[str, int]:
+    """Wait until a process works on a shard; returns that shard's work and the process."""
 
     def working() -> tuple[str, int] | None:
         signs = Layout(dataset).alive.glob("shard-*@*@*")
         found = [file.name.rsplit("@", 2) for file in signs]
         return next(((work, int(process)) for work, _, process in found), None)
 
-    work, process = wait_for("a worker at work", working)
+    return wait_for("a worker at work", working)
+
+
+def kill_a_worker(dataset: Path) -> str:
+    """SIGKILL the first process that works on a shard; returns that shard's work."""
+    work, process = await_work(dataset)
     os.kill(process, signal.SIGKILL)
     return work

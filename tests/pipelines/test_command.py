@@ -1,3 +1,5 @@
+import errno
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -5,7 +7,13 @@ import apache_beam as beam
 import pytest
 
 from pipelines import contact_sheet
-from pipelines.command import EXIT_FINDINGS, EXIT_INTERRUPTED, EXIT_USER_ERROR, run_command
+from pipelines.command import (
+    EXIT_FINDINGS,
+    EXIT_INTERRUPTED,
+    EXIT_USER_ERROR,
+    run_command,
+    writing_to,
+)
 from pipelines.errors import UserError
 from pipelines.export import __main__ as export
 from schemas.manifest import MANIFEST_NAME, DatasetError
@@ -62,6 +70,28 @@ def test_a_store_that_fails_inside_a_step_is_one_line(capsys: pytest.CaptureFixt
 
 def _fail(element: int) -> None:
     raise StoreError("gs://b/x: the store did not answer")
+
+
+@pytest.mark.parametrize(
+    ("number", "file", "told"),
+    [
+        (errno.ENOSPC, None, "cannot write to {output}: No space left on device; "),
+        (errno.EIO, "{output}/.staging/12/shard.tar", "cannot write to {output}: Input/output"),
+        (errno.EACCES, "{output}", "cannot write to {output}: Permission denied; "),
+        (errno.EIO, "{output} of old/a.mp4", "{output} of old/a.mp4: Input/output error; "),
+        (errno.EACCES, "/photos/a.png", "/photos/a.png: Permission denied; "),
+    ],
+)
+def test_an_output_is_told_from_other_files(
+    tmp_path: Path, number: int, file: str | None, told: str
+) -> None:
+    output = tmp_path / "made"
+    name = None if file is None else file.format(output=output)
+    raised = RuntimeError("in a step")
+    raised.__cause__ = OSError(number, os.strerror(number), name)
+    with pytest.raises(UserError) as caught, writing_to(output):
+        raise raised
+    assert str(caught.value).startswith(told.format(output=output))
 
 
 @pytest.mark.parametrize("error", [RuntimeError("a bug"), OSError("a bug"), KeyError("a bug")])

@@ -273,3 +273,9 @@ def test_mistakes_in_a_source_list_are_named(tmp_path: Path, text: str, cause: s
 def test_a_missing_source_list_is_the_users_mistake(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="No such file"):
         read_source_list(str(tmp_path / "none.csv"))
+
+
+def test_an_input_that_cannot_be_looked_at_is_told_by_name() -> None:
+    name = "a" * 300
+    with pytest.raises(UserError, match=f"cannot read the input '{name}': File name too long"):
+        discover([name])

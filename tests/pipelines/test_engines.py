@@ -27,7 +27,7 @@ from pipelines.steps import ProbeSources, WriteManifest, WriteShards
 from pipelines.watchdog import EXIT_WORKERS_LOST
 from schemas.manifest import Environment, read_manifest
 from schemas.recipe_files import load_recipe
-from tests.pipelines.clusters import kill_a_worker, run, start
+from tests.pipelines.clusters import await_work, kill_a_worker, run, start
 from tests.pipelines.small import changed, make_corpus, synthesize
 
 EngineStarter = Callable[[Path], AbstractContextManager[list[str]]]
@@ -235,6 +235,22 @@ def test_flink_and_spark_give_the_same_bytes(
 
 
 # Workers that cannot work, or do not live
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(2 * DEADLINE_SECONDS)
+@needs_dask
+def test_a_run_goes_on_while_workers_of_a_killed_command_still_write(
+    command: list[str], expected: dict[str, str], tmp_path: Path
+) -> None:
+    with dask_engine(tmp_path) as engine:
+        with start([*command, *engine]) as process:
+            await_work(tmp_path / "made")
+            process.kill()
+        status, said = run(command)
+        assert status == 0, said
+        assert "Traceback" not in said
+    assert digests(tmp_path / "made") == expected
 
 
 @pytest.mark.slow

@@ -238,6 +238,16 @@ def test_a_long_video_of_few_frames_costs_few(tmp_path: Path, pool: WorkerPool) 
     assert (row.reason, row.num_frames) == ("", 2)
 
 
+def test_a_sparse_file_of_any_size_is_not_read(tmp_path: Path, pool: WorkerPool) -> None:
+    path = write_video(tmp_path / "sparse.mp4", moving_clip(2, 72, 80, seed=1))
+    try:
+        os.truncate(path, 2**42 + 1)
+    except OSError as error:
+        pytest.skip(f"no file of that size here: {error.strerror}")
+    (row,) = probed(files([path]), pool).values()
+    assert (row.reason, row.source_id) == ("too_large", "")
+
+
 def test_many_tiny_files_are_as_many_rows(tmp_path: Path, pool: WorkerPool) -> None:
     (tmp_path / "in").mkdir()
     for number in range(1500):

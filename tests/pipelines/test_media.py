@@ -1,6 +1,7 @@
+import hashlib
 import shutil
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +10,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from pipelines import cpu_limit
 from pipelines.errors import MediaError
 from pipelines.images import read_image
-from pipelines.media import read_clip, sniff
+from pipelines.media import file_sha256, read_clip, sniff
 from pipelines.video import (
     OPEN_OPTIONS,
     color_of,
@@ -34,6 +36,16 @@ def _refusal(action: Callable[[], Any]) -> str:
 
 
 # What a file is
+
+
+def test_hashing_is_progress_a_piece_at_a_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "large").write_bytes(data := bytes(3 * 2**20 + 1))
+    signs: list[int] = []
+    monkeypatch.setattr(cpu_limit, "renew", lambda: signs.append(1))
+    assert file_sha256(str(tmp_path / "large")) == hashlib.sha256(data).hexdigest()
+    assert len(signs) == 4
 
 
 @pytest.mark.parametrize("suffix", ["png", "jpg", "webp", "tif"])
@@ -153,6 +165,49 @@ def test_a_clip_is_what_plain_decoding_gives(
         count = min(5, 24 - start)
         clip = read_clip([path], source, _span(frames, start, count))
         assert np.array_equal(clip, plain[start : start + count])
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments"),
+    [
+        ("a.mp4", {}),
+        ("a.ts", {}),
+        ("a.ts", {"codec": "mpeg2video", "options": {"bf": "2"}}),
+        ("a.mpg", {"codec": "mpeg2video", "options": {"bf": "2"}}),
+        ("a.mp4", {"options": {"bf": "3", "x264-params": "open-gop=1:scenecut=0"}}),
+        ("a.ts", {"options": {"bf": "3", "x264-params": "open-gop=1:scenecut=0"}}),
+        ("a.mp4", {"codec": "libx265", "options": {"x265-params": "log-level=none:bframes=4"}}),
+    ],
+)
+def test_a_late_clip_does_not_cost_the_video_before_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, arguments: dict[str, Any]
+) -> None:
+    pictures = np.tile(gradient(40, 64, 64), (10, 1, 1, 1))
+    path = str(write_video(tmp_path / name, pictures, gop_frames=20, **arguments))
+    frames = list(iter_video_frames(path))
+    decoded: list[av.VideoFrame] = []
+
+    def counted(*arguments: Any) -> Iterator[av.VideoFrame]:
+        for frame in iter_video_frames(*arguments):
+            decoded.append(frame)
+            yield frame
+
+    monkeypatch.setattr("pipelines.media.iter_video_frames", counted)
+    for start in range(300, 340, 3):
+        clip = read_clip([path], _source(frames), _span(frames, start, 2))
+        assert np.array_equal(clip[0], to_rgb(frames[start], "bt601", "tv", 0))
+    assert len(decoded) < 14 * 80  # by count they are 14 * 320
+
+
+def test_a_clip_that_nothing_leads_to_is_not_looked_for_without_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = str(write_video(tmp_path / "a.mp4", gradient(90, 48, 64), gop_frames=1000))
+    frames = list(iter_video_frames(path))
+    monkeypatch.setattr("pipelines.media.MAX_LEAD_FRAMES", 20)
+    for start in (20, 40):
+        read_clip([path], _source(frames), _span(frames, start, 2))
+    assert _refusal(lambda: read_clip([path], _source(frames), _span(frames, 42, 2))) == "changed"
 
 
 def test_a_clip_is_found_by_count_where_its_time_misleads(tmp_path: Path) -> None:

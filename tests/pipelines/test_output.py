@@ -8,10 +8,15 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.layout import Layout
+from pipelines.audit.dataset import open_dataset
+from pipelines.finish import finish_dataset
+from pipelines.layout import Layout, publish
+from pipelines.pool import shared_pool
 from pipelines.run_lock import only_run
+from pipelines.shards import write_shard
 from pipelines.synthesize.__main__ import main
 from pipelines.watchdog import alive
+from schemas.manifest import read_manifest
 from tests.pipelines.killing import digests, remains
 from tests.pipelines.small import RECIPE, make_corpus
 
@@ -170,6 +175,35 @@ def test_a_run_goes_on_from_whatever_was_left(
     assert main([*arguments, f"--output={copy}"]) == 0
     assert digests(copy) == digests(made)
     assert not remains(copy)
+
+
+def test_workers_of_a_killed_command_and_the_run_that_goes_on_do_not_harm_each_other(
+    arguments: list[str], made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a cluster they go on without the lock; here, as if they did, in this process."""
+    copy = tmp_path / "copy"
+    shutil.copytree(made, copy)
+    layout = Layout(copy)
+    job = open_dataset(copy).job(copy, 1)
+    begun = layout.staging / "0123" / "shard.tar"
+    begun.parent.mkdir(parents=True)
+    begun.write_bytes(b"of the run that goes on")
+    finish_dataset(job, read_manifest(copy).shards)
+    assert begun.exists()
+
+    def publish_late(staged_file: Path, target: Path) -> None:
+        shutil.rmtree(layout.staging, ignore_errors=True)  # as a run does that begins
+        publish(staged_file, target)
+
+    layout.marker(SHARD).unlink()
+    with monkeypatch.context() as patched:
+        patched.setattr("pipelines.shards.publish", publish_late)
+        with pytest.raises(FileNotFoundError):
+            write_shard(job, 0, shared_pool(1))
+    assert not layout.marker(SHARD).exists()
+    assert main([*arguments, f"--output={copy}"]) == 0
+    assert digests(copy) == digests(made)
+    assert not remains(copy) and not layout.staging.exists()
 
 
 def test_a_run_that_was_killed_at_once_bars_no_folder(

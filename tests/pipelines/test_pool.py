@@ -4,7 +4,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -77,6 +77,31 @@ def opencv_threads(_: int) -> int:
     return cv2.getNumThreads()
 
 
+def die_at_first(file: str) -> None:
+    """Starts a worker, but not the first one."""
+    if not Path(file).exists():
+        Path(file).touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def die(_: int) -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def refuse(words: str) -> None:
+    raise ImportError(words)
+
+
+class Unloadable:
+    """Cannot be imported where it comes to."""
+
+    def __init__(self, words: str) -> None:
+        self._words = words
+
+    def __reduce__(self) -> tuple[Callable[[str], None], tuple[str]]:
+        return refuse, (self._words,)
+
+
 @pytest.fixture(scope="module")
 def pool() -> Iterator[WorkerPool]:
     two = WorkerPool(2, cpu_limit_seconds=1)
@@ -126,6 +151,48 @@ def test_the_limit_is_for_each_task_and_not_for_the_worker() -> None:
         assert [outcome for _, outcome in one.map_ordered(burn, [0.4] * 4)] == [Done(0.4)] * 4
     finally:
         one.close()
+
+
+def test_a_worker_that_dies_while_it_starts_costs_no_task(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pipelines.pool._start_worker", die_at_first)
+    one = WorkerPool(1, memory_limit_bytes=str(tmp_path / "died"))  # type: ignore[arg-type]
+    try:
+        assert list(one.map_ordered(double, range(5))) == [(n, Done(2 * n)) for n in range(5)]
+        assert (tmp_path / "died").exists()
+    finally:
+        one.close()
+
+
+def test_an_idle_worker_that_dies_costs_no_task() -> None:
+    one = WorkerPool(1)
+    try:
+        process = one.run(process_of, 0)
+        assert isinstance(process, Done)
+        os.kill(process.value, signal.SIGKILL)
+        assert list(one.map_ordered(double, range(5))) == [(n, Done(2 * n)) for n in range(5)]
+    finally:
+        one.close()
+
+
+def test_workers_that_never_start_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pipelines.pool._start_worker", die)
+    none = WorkerPool(2)
+    try:
+        with pytest.raises(UserError, match="no worker process comes up"):
+            none.run(double, 1)
+    finally:
+        none.close()
+
+
+def test_a_library_that_there_is_no_memory_for_costs_its_task_alone(pool: WorkerPool) -> None:
+    words = "libx.so: failed to map segment from shared object"
+    outcomes = [outcome for _, outcome in pool.map_ordered(str, [1, Unloadable(words), 2])]
+    death = WorkerDied("memory_limit", "needs more memory than a worker may have")
+    assert outcomes == [Done("1"), death, Done("2")]
+    with pytest.raises(ImportError, match="No module"):
+        pool.run(str, Unloadable("No module named 'x'"))
 
 
 def test_sleeping_is_not_held_against_a_task(pool: WorkerPool) -> None:

@@ -196,6 +196,33 @@ def test_videos_that_are_no_use_become_rows(tmp_path: Path) -> None:
     assert _outcome(probe_one(short, clips=clips)) == _filtered("too_short")
 
 
+@pytest.mark.parametrize(
+    ("name", "gop_frames", "starts"),
+    [
+        ("a.mp4", 8, [0, 10, 20, 30, 40, 50]),
+        ("a.mp4", 30, [0, 10, 20, 30, 40, 50]),
+        ("a.mp4", 1000, [0, 10, 20]),
+        ("a.h264", 8, [0, 10, 20]),  # has no times to be sought by
+    ],
+)
+def test_clips_far_behind_a_key_frame_are_left_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, gop_frames: int, starts: list[int]
+) -> None:
+    path = write_video(tmp_path / name, gradient(60, 48, 64), gop_frames=gop_frames)
+    monkeypatch.setattr("pipelines.probe.MAX_LEAD_FRAMES", 20)
+    assert [span.start for span in probe_one(path, clips={"frames": 10}).spans] == starts
+
+
+def test_a_video_whose_clips_are_all_far_behind_a_key_frame_is_left_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    frames = np.concatenate([gradient(5, 48, 64), 255 - gradient(20, 48, 64) // 3])
+    options = {"sc_threshold": "0"}
+    path = write_video(tmp_path / "a.mp4", frames, gop_frames=1000, options=options)
+    monkeypatch.setattr("pipelines.probe.MAX_LEAD_FRAMES", 4)
+    assert _outcome(probe_one(path, clips={"frames": 10})) == _filtered("sparse_keyframes")
+
+
 def test_a_video_without_end_is_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = write_video(tmp_path / "a.mp4", gradient(20, 48, 64))
     for name, limit in (("MAX_FRAMES", 19), ("MAX_VIDEO_PIXELS", 20 * 48 * 64 - 1)):

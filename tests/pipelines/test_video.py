@@ -1,3 +1,5 @@
+import errno
+import os
 import shutil
 import zlib
 from collections.abc import Callable
@@ -69,6 +71,18 @@ def test_motion_jpeg_is_full_range(tmp_path: Path) -> None:
 def test_hdr_and_wide_gamut_are_refused(tmp_path: Path, tags: dict[str, int], reason: str) -> None:
     path = write_video(tmp_path / "a.mp4", gradient(1, 48, 64), tags=tags)
     assert _refusal(lambda: color_of(next(iter_video_frames(str(path))))) == reason
+
+
+def test_a_disk_that_fails_is_the_videos_misfortune(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write_video(tmp_path / "a.mp4", gradient(1, 48, 64))
+
+    def fail(path: str) -> str:
+        raise OSError(errno.EIO, os.strerror(errno.EIO), path)
+
+    monkeypatch.setattr("pipelines.video._read_demuxer", fail)
+    assert _refusal(lambda: list(iter_video_frames(str(path)))) == "unreadable"
 
 
 @pytest.mark.parametrize("share", [0.3, 0.6, 0.9])

@@ -5,6 +5,7 @@ import pytest
 
 from schemas.manifest import (
     MANIFEST_NAME,
+    MAX_MANIFEST_BYTES,
     DataFile,
     DatasetError,
     Environment,
@@ -133,3 +134,27 @@ def test_a_manifest_that_cannot_be_read_is_told(tmp_path: Path) -> None:
     (tmp_path / MANIFEST_NAME).symlink_to(failing)
     with pytest.raises(DatasetError, match="cannot be read"):
         read_manifest(tmp_path)
+
+
+def test_a_manifest_is_read_up_to_a_bound(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    dataset(tmp_path, MANIFEST.data)
+    monkeypatch.setattr("schemas.manifest.MAX_MANIFEST_BYTES", len(MANIFEST.data))
+    assert read_manifest(tmp_path) == MANIFEST
+    monkeypatch.setattr("schemas.manifest.MAX_MANIFEST_BYTES", len(MANIFEST.data) - 1)
+    with pytest.raises(DatasetError, match=f"more than {len(MANIFEST.data) - 1} bytes"):
+        read_manifest(tmp_path)
+
+
+def test_a_hundred_thousand_shards_stay_within_the_bound() -> None:
+    name = "validation-cc-by-nc-sa-4-0-099999"
+    files = [
+        DataFile(path=f"index/{table}/{name}.parquet", size=2**40, sha256="a" * 64, rows=10**6)
+        for table in ("samples", "samples", "streams", "frames")
+    ]
+    shard = MANIFEST.shards[0].model_copy(
+        update={"shard": name, "split": "validation", "plan_sha256": "a" * 64, "files": files}
+    )
+    ten, twenty = (
+        len(MANIFEST.model_copy(update={"shards": [shard] * number}).data) for number in (10, 20)
+    )
+    assert (twenty - ten) * 10**4 < MAX_MANIFEST_BYTES / 2
