@@ -6,16 +6,16 @@ from typing import Any
 
 import pytest
 
-from pipelines.corpus import SourceRule, akin
+from pipelines.corpus import SourceRule
 from pipelines.errors import UserError
 from pipelines.licences import ANY_LICENCE, LicencePolicy
-from pipelines.plan import Plan, make_plan
 from pipelines.probe import Probed
 from schemas.plan import PlannedSample, Span
 from schemas.recipe import Recipe
 from schemas.record import Status
 from schemas.sample import SampleKind
 from schemas.source import Source, SourceKind
+from tests.pipelines.planning import Planned, make_plan
 
 
 def recipe(**fields: Any) -> Recipe:
@@ -60,7 +60,6 @@ def probed(
     )
     return Probed(
         source=plain.model_copy(update=facts),
-        akin=akin(uri),
         spans=[Span(source_id=source_id, start=start, count=count) for start, count in spans],
     )
 
@@ -92,7 +91,7 @@ def rule(pattern: str, **fields: str) -> SourceRule:
     return SourceRule(pattern=pattern, **fields)
 
 
-def split_of(plan: Plan) -> dict[str, str]:
+def split_of(plan: Planned) -> dict[str, str]:
     """Uri -> split."""
     return {uri: source.split for source in plan.sources for uri in source.uris}
 
@@ -577,12 +576,12 @@ def test_a_copy_of_one_picture_of_a_pair_does_not_part_the_pair() -> None:
 
 
 def added(
-    before: Plan,
+    before: Planned,
     items: Sequence[Probed],
     given: Recipe = SPLIT,
     rules: Sequence[SourceRule] = (),
     policy: LicencePolicy = ANY_LICENCE,
-) -> Plan:
+) -> Planned:
     plan = make_plan(items, rules, given, 0, policy, before)
     assert plan.samples[: len(before.samples)] == before.samples
     assert plan.sources[: len(before.sources)] == before.sources
@@ -661,7 +660,7 @@ def test_shards_are_numbered_on_and_packs_hold_what_is_new() -> None:
     generations = {source.source_id: source.generation for source in plan.sources}
     for row in plan.samples:
         assert {generations[span.source_id] for span in row.spans} == {row.generation}
-    assert plan.num_generations == 2
+    assert plan.committed.num_generations == 2
     for shuffled in (list(reversed(new)), [*videos(30), *images(10), *new]):
         assert make_plan(shuffled, [], given, 0, before=before) == plan
 
