@@ -82,7 +82,8 @@ def _by_first_use(column: pa.ChunkedArray, arrow_type: pa.DataType) -> pa.Array:
 def write_table(
     file: BinaryIO | str, record: type[R], rows: Iterable[R], group_rows: int = 65_536
 ) -> int:
-    """Write records as one Parquet file, in the order given; memory holds one row group.
+    """Write records as one Parquet file, in the order given; memory holds a row group
+    or two.
 
     Returns:
         The number of rows.
