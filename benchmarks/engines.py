@@ -26,16 +26,15 @@ from benchmarks.clusters import dask_engine, portable_engine
 from pipelines.demo import demo_inputs
 from pipelines.engines import choose_engine
 from pipelines.finish import finish_dataset
+from pipelines.generations import read_plan
 from pipelines.job import Job, describe_environment
 from pipelines.layout import Layout
 from pipelines.pool import Done, shared_pool
 from pipelines.shards import write_shard
 from pipelines.steps import make_shards
 from pipelines.synthesize.__main__ import main as synthesize
-from schemas.plan import PlannedSample
 from schemas.recipe import Recipe
 from schemas.recipe_files import load_recipe
-from schemas.tables import read_table
 
 _WORKERS = (1, 2)
 _PLAIN, _DIRECT = "process pool", "in memory"
@@ -138,7 +137,7 @@ class _Bench:
         self._environment = describe_environment(self._recipe)
         self._planned = folder / "planned"
         self._commit_plan([part for path in inputs for part in ("--input", path)])
-        self._plan = read_table(str(Layout(self._planned).plan), PlannedSample)
+        self._plan = read_plan(Layout(self._planned))
         self._manifest = b""
         self.runs: dict[tuple[str, int], list[_Run]] = {}
         for workers in _WORKERS:  # pools that are kept, and files in the system's cache
@@ -184,11 +183,12 @@ class _Bench:
 
     def _make_shards(self, job: Job, setting: _Setting) -> None:
         if setting.options is not None:
-            make_shards(job, self._plan, choose_engine(setting.options))
+            num_shards, num_samples = len(self._plan.shards), self._plan.num_samples
+            make_shards(job, num_shards, num_samples, choose_engine(setting.options))
             return
         pool = shared_pool(job.num_workers)
         assert isinstance(pool.run(len, ""), Done)
-        numbers = range(len({row.shard for row in self._plan}))
+        numbers = range(len(self._plan.shards))
         finish_dataset(job, [write_shard(job, number, pool) for number in numbers])
 
     def _check_same(self, job: Job) -> None:

@@ -31,11 +31,12 @@ import numpy as np
 from pipelines.corpus import discover
 from pipelines.demo import demo_inputs
 from pipelines.make import MakeTask, read_pictures, sizes_of
-from pipelines.plan import Plan, make_plan
+from pipelines.plan import make_plan
 from pipelines.probe import Probed, files_of, probe
 from schemas.plan import PlannedSample
 from schemas.recipe import Recipe
 from schemas.sample import SampleKind
+from schemas.tables import table_of
 from transforms.cut import cut_frames
 from transforms.degrade import make_streams
 from transforms.draw import draw_scene, draw_stream
@@ -153,11 +154,13 @@ def measure(name: str, options: argparse.Namespace) -> Row:
         options: of the command.
     """
     recipe = recipe_of(name, options)
-    plan, paths = _plan(options.input or demo_inputs(), recipe)
-    is_wanted = [(row.kind is SampleKind.CLIP) == (name == "clips") for row in plan.samples]
-    rows = [row for row, wanted in zip(plan.samples, is_wanted, strict=True) if wanted]
+    found = _probe(options.input or demo_inputs(), recipe)
+    sources = {probed.source.source_id: probed.source for probed, _ in found}
+    paths = {probed.source.source_id: list(where) for probed, where in found}
+    plan = make_plan([table_of(Probed, [probed for probed, _ in found])], [], recipe, _SEED)
+    samples = (row for shard in plan.shards() for row in shard)
+    rows = [row for row in samples if (row.kind is SampleKind.CLIP) == (name == "clips")]
     step = max(1, len(rows) // options.samples)
-    sources = {source.source_id: source for source in plan.sources}
     clips = []
     for row in rows[::step][: options.samples]:
         task = MakeTask(recipe=recipe, seed=_SEED, rows=[row], sources=sources, paths=paths)
@@ -165,8 +168,8 @@ def measure(name: str, options: argparse.Namespace) -> Row:
     return _row(name, clips)
 
 
-def _plan(inputs: Sequence[str], recipe: Recipe) -> tuple[Plan, dict[str, list[str]]]:
-    """The plan, and where the sources lie."""
+def _probe(inputs: Sequence[str], recipe: Recipe) -> list[tuple[Probed, Sequence[str]]]:
+    """The sources, and where they lie."""
     found: list[tuple[Probed, Sequence[str]]] = []
     for entry in discover(inputs):
         probed = probe(entry, recipe, _SEED)
@@ -177,8 +180,7 @@ def _plan(inputs: Sequence[str], recipe: Recipe) -> tuple[Plan, dict[str, list[s
             alone = probe(file, recipe, _SEED)
             assert alone is not None  # only folders may be no source of their own
             found.append((alone, file.paths))
-    paths = {probed.source.source_id: list(where) for probed, where in found}
-    return make_plan([probed for probed, _ in found], [], recipe, _SEED), paths
+    return found
 
 
 def _encode(task: MakeTask, row: PlannedSample) -> _Clip:

@@ -102,6 +102,7 @@ def _entry(number: int) -> Entry:
 
 
 def _write_probed(job: Job, num_sources: int) -> None:
+    write_batches(job, [_entry(number) for number in range(num_sources)])  # forgets what was probed
     for batch, first in enumerate(range(0, num_sources, BATCH_ENTRIES)):
         last = min(first + BATCH_ENTRIES, num_sources)
         with staged(job.layout) as folder:
@@ -128,7 +129,7 @@ def _probed(number: int) -> Probed:
         pixel_format="RGB",
     )
     spans = [Span(source_id=source_id, start=0, count=_CELLS)]
-    return Probed(source=source, akin=uri, spans=spans)
+    return Probed(source=source, spans=spans)
 
 
 def _print(costs: Sequence[_Cost]) -> None:

@@ -41,7 +41,7 @@ REFUSALS = {
 """Why an entry is not opened: the reason in its row, and the words."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Entry:
     """One input: a file, or a folder whose files may be the frames of a clip."""
 

@@ -4,13 +4,12 @@ A sample has one licence: packs are of sources that share it, everything else is
 """
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Set
 from fnmatch import fnmatchcase
 
 from pipelines.errors import UserError
 from schemas.manifest import sha256_json
-from schemas.record import Record, Status
-from schemas.source import Source
+from schemas.record import Record
 
 UNKNOWN_LICENCE = "unknown"
 """Stands in names and counts for a source whose licence nobody told."""
@@ -25,42 +24,30 @@ class LicencePolicy(Record):
     separate: bool = False
     """samples of different licences never share a shard"""
 
-    def apply(self, source: Source) -> Source:
-        """The source, left out if its licence is not allowed."""
-        if source.status is not Status.OK or not self.allowed:
-            return source
-        if any(_matches(pattern, source.licence) for pattern in self.allowed):
-            return source
-        told = repr(source.licence) if source.licence else "unknown"
-        return source.model_copy(
-            update={
-                "status": Status.FILTERED,
-                "stage": "plan",
-                "reason": "licence",
-                "detail": f"the licence is {told}, allowed: {', '.join(self.allowed)}",
-                "group": "",
-                "split": "",
-            }
-        )
+    def refusal(self, licence: str) -> str:
+        """Why sources of a licence are left out; empty if they are not."""
+        if not self.allowed or any(_matches(pattern, licence) for pattern in self.allowed):
+            return ""
+        told = repr(licence) if licence else "unknown"
+        return f"the licence is {told}, allowed: {', '.join(self.allowed)}"
 
-    def taken(self, sources: Iterable[Source]) -> dict[str, list[str]]:
+    def taken(self, licences: Iterable[str]) -> dict[str, list[str]]:
         """Which of the sources' licences each pattern allows."""
-        found = sorted({source.licence for source in sources if source.licence})
+        found = sorted(set(licences) - {""})
         return {
             pattern: [licence for licence in found if _matches(pattern, licence)]
             for pattern in self.allowed
         }
 
-    def check(self, sources: Iterable[Source]) -> None:
-        """Refuse a pattern that no source has a licence for: it is misspelt.
+    def check(self, licences: Set[str]) -> None:
+        """Refuse a pattern that fits none of the sources' licences: it is misspelt.
 
         Raises:
             UserError: if there is one.
         """
-        sources = list(sources)
-        for pattern, licences in self.taken(sources).items():
-            if not licences:
-                found = sorted({source.licence for source in sources if source.licence})
+        for pattern, taken in self.taken(licences).items():
+            if not taken:
+                found = sorted(licences - {""})
                 told = f"has {', '.join(map(repr, found))}" if found else "gives no licences"
                 raise UserError(
                     f"--licences names {pattern!r}, which no source has: the source list "

@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 
 from pipelines.cache import local_copies
-from pipelines.corpus import REFUSALS, Entry, akin
+from pipelines.corpus import REFUSALS, Entry
 from pipelines.errors import MediaError
 from pipelines.failures import FAILURES, failed
 from pipelines.images import read_image, read_image_header
@@ -39,8 +39,6 @@ class Probed(Record):
 
     source: Source
     """group, split, licence and attribution are empty: planning fills them in"""
-    akin: str
-    """label of what belongs together by its place, see `pipelines.corpus.akin`"""
     spans: list[Span]
     """runs of frames of one scene, or of consecutive usable grid cells; empty if left out"""
 
@@ -73,7 +71,7 @@ def probe(entry: Entry, recipe: Recipe, seed: int) -> Probed | None:
 
 def _probed(entry: Entry, found: _Found) -> Probed:
     source, spans = found
-    return Probed(source=source, akin=akin(entry.uri), spans=spans)
+    return Probed(source=source, spans=spans)
 
 
 def not_probed(entry: Entry, reason: str, detail: str) -> Probed:

@@ -7,6 +7,7 @@ import json
 import os
 import stat
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import fields
 from functools import partial
 from operator import attrgetter
 from typing import Any
@@ -15,7 +16,7 @@ from pipelines.corpus import Entry, SourceRule
 from pipelines.job import Job
 from pipelines.layout import Layout, publish, publish_bytes, staged
 from pipelines.licences import LicencePolicy
-from pipelines.plan import Plan, make_plan
+from pipelines.plan import Committed, Plan, make_plan
 from pipelines.pool import Done, WorkerDied, WorkerPool
 from pipelines.probe import Probed, files_of, not_probed, probe
 from pipelines.progress import Heartbeat
@@ -25,11 +26,12 @@ from schemas.recipe import Recipe
 from schemas.record import Status
 from schemas.source import Source
 from schemas.store import Place, is_url
-from schemas.tables import TABLE_ERRORS, read_table, write_table
+from schemas.tables import TABLE_ERRORS, iter_table, read_columns, read_table, write_table
 
 BATCH_ENTRIES = 64
 _BLOCK_BATCHES = 64
 _uri = attrgetter("uri")
+_ENTRY_FIELDS = [field.name for field in fields(Entry)]
 
 
 def write_batches(job: Job, entries: Sequence[Entry]) -> int:
@@ -41,15 +43,19 @@ def write_batches(job: Job, entries: Sequence[Entry]) -> int:
     Returns:
         The number of batches.
     """
-    if list(map(_uri, read_entries(job.layout, job.generation))) != list(map(_uri, entries)):
+    earlier = map(_uri, read_entries(job.layout, job.generation))
+    if any(one != other for one, other in itertools.zip_longest(earlier, map(_uri, entries))):
         forget_probed(job.layout, job.generation)  # other batches than these
     starts = range(0, len(entries), BATCH_ENTRIES)
-    batches = [list(map(vars, entries[start : start + BATCH_ENTRIES])) for start in starts]
-    for block, first in enumerate(range(0, len(batches), _BLOCK_BATCHES)):
+    for block, first in enumerate(range(0, len(starts), _BLOCK_BATCHES)):
+        batches = [
+            list(map(_row_of, entries[start : start + BATCH_ENTRIES]))
+            for start in starts[first : first + _BLOCK_BATCHES]
+        ]
         # JSON, since it keeps names that are no Unicode.
-        data = json.dumps(batches[first : first + _BLOCK_BATCHES]).encode()
+        data = json.dumps(batches).encode()
         publish_bytes(data, job.layout.entries(job.generation, block), job.layout)
-    return len(batches)
+    return len(starts)
 
 
 def forget_probed(layout: Layout, generation: int) -> None:
@@ -66,6 +72,10 @@ def _read_batch(job: Job, number: int) -> list[Entry]:
 def _read_block(layout: Layout, generation: int, block: int) -> list[list[Entry]]:
     batches = json.loads(layout.entries(generation, block).read_bytes())
     return [[_entry(row) for row in batch] for batch in batches]
+
+
+def _row_of(entry: Entry) -> dict[str, Any]:
+    return {name: getattr(entry, name) for name in _ENTRY_FIELDS}
 
 
 def _entry(row: dict[str, Any]) -> Entry:
@@ -149,44 +159,46 @@ def write_locations(job: Job, entries: Sequence[Entry]) -> None:
 
     Sources of other generations than the inputs' lie where they lay, unless they are gone.
     """
+    with staged(job.layout) as folder:
+        write_table(str(folder / "locations"), Location, _locations(job, entries))
+        publish(folder / "locations", job.layout.locations)
+
+
+def _locations(job: Job, entries: Sequence[Entry]) -> Iterator[Location]:
     layout, given = job.layout, _paths(entries)
     earlier = _earlier_paths(layout)
     when_probed = functools.cache(lambda number: _paths(read_entries(layout, number)))
-    locations = []
-    for source in read_table(str(layout.sources), Source):
+    for source in iter_table(str(layout.sources), Source):
         if source.status is not Status.OK:
             continue
         uri = source.uris[0]
         paths = given.get(uri)
         if source.generation != job.generation:
-            lay = earlier.get(source.source_id) or when_probed(source.generation).get(uri, [])
+            lay = earlier.get(source.source_id) or when_probed(source.generation).get(uri, ())
             paths = lay if paths is None or (lay and all(map(_may_be_there, lay))) else paths
-        paths = paths or nowhere(layout, source)
-        locations.append(Location(source_id=source.source_id, paths=paths))
-    with staged(layout) as folder:
-        write_table(str(folder / "locations"), Location, locations)
-        publish(folder / "locations", layout.locations)
+        yield Location(source_id=source.source_id, paths=list(paths or nowhere(layout, source)))
 
 
 def _may_be_there(path: str) -> bool:
     return is_url(path) or os.path.isfile(path)  # asking a store for each takes too long
 
 
-def _paths(entries: Iterable[Entry]) -> dict[str, list[str]]:
+def _paths(entries: Iterable[Entry]) -> dict[str, Sequence[str]]:
     """Where the source of each uri lies; of a folder, its files by themselves, too."""
-    paths = {}
+    paths = dict[str, Sequence[str]]()
     for entry in entries:
         for one in (*(files_of(entry) if entry.is_folder else ()), entry):
-            paths[one.uri] = list(one.paths)
+            paths[one.uri] = one.paths
     return paths
 
 
-def _earlier_paths(layout: Layout) -> dict[str, list[str]]:
+def _earlier_paths(layout: Layout) -> dict[str, Sequence[str]]:
     try:
-        rows = read_table(str(layout.locations), Location)
+        rows = read_columns(str(layout.locations), Location)
     except TABLE_ERRORS:  # none yet, or damaged: it is only a log
         return {}
-    return {row.source_id: row.paths for row in rows}
+    columns = (rows.column(name).to_pylist() for name in ("source_id", "paths"))
+    return dict(zip(*columns, strict=True))
 
 
 def plan_sources(
@@ -194,16 +206,13 @@ def plan_sources(
     num_batches: int,
     rules: Sequence[SourceRule],
     policy: LicencePolicy,
-    before: Plan,
+    before: Committed,
 ) -> Plan:
     """Plan the next generation from what probing stored.
 
     Raises:
         UserError: if no dataset can be made of it, or there is nothing to add.
     """
-    found = [
-        item
-        for number in range(num_batches)
-        for item in read_table(str(job.layout.probed(job.generation, number)), Probed)
-    ]
-    return make_plan(found, rules, job.recipe, job.seed, policy, before)
+    files = (job.layout.probed(job.generation, number) for number in range(num_batches))
+    probed = (read_columns(str(file), Probed) for file in files)
+    return make_plan(probed, rules, job.recipe, job.seed, policy, before)

@@ -1,15 +1,15 @@
 """What the command says: the plan before, the result after."""
 
+import itertools
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from pipelines.command import RETRY
 from pipelines.job import Job
 from pipelines.licences import UNKNOWN_LICENCE, LicencePolicy
-from pipelines.plan import Plan
+from pipelines.plan import Committed, Portion
 from pipelines.shards import num_retryable
 from schemas.manifest import read_manifest
-from schemas.sample import SampleKind
 from schemas.wording import KIND_NAMES, counted
 
 _BYTES_PER_MIB = 2**20
@@ -18,21 +18,22 @@ _HR_BYTES_PER_CORE_SECOND = 0.7 * _BYTES_PER_MIB
 """HR bytes per second and core: a cautious one of 0.5 to 3 measured with the shipped recipes."""
 
 
-def describe_plan(job: Job, plan: Plan, policy: LicencePolicy) -> str:
+def describe_plan(job: Job, plan: Committed, policy: LicencePolicy) -> str:
     """What will be made: samples, shards, size and time."""
-    sources, samples = plan
-    kinds = Counter(row.kind for row in samples)
-    splits = Counter(row.split for row in samples)
-    licences = Counter(row.licence or UNKNOWN_LICENCE for row in samples)
-    size = sum(row.estimated_bytes for row in samples)
+    sources, portions = plan
+    kinds = _count(portions, lambda portion: portion.kind)
+    splits = _count(portions, lambda portion: portion.split)
+    licences = _count(portions, lambda portion: portion.licence or UNKNOWN_LICENCE)
+    size = sum(portion.estimated_bytes for portion in portions)
     workers = counted(job.num_workers, "worker")
     seconds = size / _HR_BYTES_PER_CORE_SECOND / job.num_workers
-    reasons = Counter(row.reason for row in sources)
+    reasons = Counter(sources.column("reason").to_pylist())
     usable = reasons.pop("", 0)
     left_out = "".join(f", {count} {reason}" for reason, count in sorted(reasons.items()))
-    allowed = (f"{pattern}: {', '.join(of)}" for pattern, of in policy.taken(sources).items())
+    taken = policy.taken(sources.column("licence").to_pylist())
+    allowed = (f"{pattern}: {', '.join(of)}" for pattern, of in taken.items())
     lines = [
-        f"Plan: {counted(len(samples), 'sample')} ({', '.join(_by_kind(kinds))}) x "
+        f"Plan: {counted(plan.num_samples, 'sample')} ({', '.join(_by_kind(kinds))}) x "
         f"{counted(len(job.recipe.streams), 'LR stream')}, in {counted(len(plan.shards), 'shard')}",
         *_additions(plan),
         f"  sources   {usable} usable{left_out}",
@@ -46,16 +47,27 @@ def describe_plan(job: Job, plan: Plan, policy: LicencePolicy) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _additions(plan: Plan) -> Iterator[str]:
+def _count(portions: Iterable[Portion], of: Callable[[Portion], str]) -> Counter[str]:
+    """Samples by something that all samples of a portion share."""
+    counts = Counter[str]()
+    for portion in portions:
+        counts[of(portion)] += portion.num_samples
+    return counts
+
+
+def _additions(plan: Committed) -> Iterator[str]:
     """A line for each generation but the first."""
-    samples = Counter(row.generation for row in plan.samples)
-    shards = Counter(rows[0].generation for rows in plan.shards)
+    samples, shards = Counter[int](), Counter[int]()
+    for generation, of_one in itertools.groupby(plan.portions, lambda p: p.generation):
+        portions = list(of_one)
+        samples[generation] = sum(portion.num_samples for portion in portions)
+        shards[generation] = len({portion.shard for portion in portions})
     for number in range(1, plan.num_generations):
         told = f"{counted(samples[number], 'sample')} in {counted(shards[number], 'shard')}"
         yield f"  added     {told}, generation {number}"
 
 
-def _by_kind(kinds: Counter[SampleKind]) -> list[str]:
+def _by_kind(kinds: Counter[str]) -> list[str]:
     return [counted(kinds[kind], name) for kind, name in KIND_NAMES.items() if kinds[kind]]
 
 

@@ -20,7 +20,6 @@ from pipelines.progress import ProgressBar
 from pipelines.shards import write_shard
 from pipelines.watchdog import alive
 from schemas.manifest import Shard
-from schemas.plan import PlannedSample
 
 
 def probe_sources(job: Job, entries: Sequence[Entry], options: PipelineOptions) -> int:
@@ -32,10 +31,9 @@ def probe_sources(job: Job, entries: Sequence[Entry], options: PipelineOptions) 
     return num_batches
 
 
-def make_shards(job: Job, plan: Sequence[PlannedSample], options: PipelineOptions) -> None:
+def make_shards(job: Job, num_shards: int, num_samples: int, options: PipelineOptions) -> None:
     """Make every shard of the committed plan, then finish the dataset."""
-    num_shards = len({row.shard for row in plan})
-    progress = ProgressBar(job.layout, "making", len(plan), "sample")
+    progress = ProgressBar(job.layout, "making", num_samples, "sample")
     with progress, running(job.layout, options, num_shards) as root:
         shards = root | "WriteShards" >> WriteShards(job, num_shards)
         _ = shards | "WriteManifest" >> WriteManifest(job)

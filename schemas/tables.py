@@ -1,5 +1,6 @@
 """Parquet tables derived from records: one schema, written and read here only."""
 
+import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import cache, lru_cache
@@ -14,6 +15,7 @@ from schemas.record import SCHEMA_VERSION, Record, check_schema_version
 from schemas.store import is_url, place, version
 
 R = TypeVar("R", bound=Record)
+_BATCH_ROWS = 4096
 
 TABLE_ERRORS = (OSError, ValueError, pa.ArrowException)
 """What reading a table raises that is missing, damaged, or of other records or another release."""
@@ -38,15 +40,20 @@ class TableWriter:
     """
 
     def __init__(self, file: BinaryIO | str, record: type[Record]) -> None:
-        self._schema = arrow_schema(record)
+        self._record = record
         self._writer = pq.ParquetWriter(
-            file, self._schema, compression="zstd", write_page_checksum=True
+            file, arrow_schema(record), compression="zstd", write_page_checksum=True
         )
 
     def write_group(self, rows: Sequence[Record]) -> None:
         """Append the rows as one row group."""
-        columns = [row.model_dump(mode="json") for row in rows]
-        self._writer.write_table(pa.Table.from_pylist(columns, schema=self._schema))
+        self._writer.write_table(table_of(self._record, rows))
+
+    def write_columns(self, table: pa.Table) -> None:
+        """Append the rows of an Arrow table as one row group, with the bytes of `write_group`."""
+        schema = arrow_schema(self._record)
+        columns = [_by_first_use(table.column(field.name), field.type) for field in schema]
+        self._writer.write_table(pa.Table.from_arrays(columns, schema=schema))
 
     def describe(self, metadata: Mapping[str, str]) -> None:
         """Add to the file's own metadata."""
@@ -57,20 +64,36 @@ class TableWriter:
         self._writer.close()
 
 
+def table_of(record: type[R], rows: Iterable[R]) -> pa.Table:
+    """The rows as an Arrow table."""
+    columns = [row.model_dump(mode="json") for row in rows]
+    return pa.Table.from_pylist(columns, schema=arrow_schema(record))
+
+
+def _by_first_use(column: pa.ChunkedArray, arrow_type: pa.DataType) -> pa.Array:
+    """The column in one piece; a dictionary's values in the order in which they come first."""
+    if pa.types.is_dictionary(arrow_type):
+        column = column.cast(arrow_type.value_type)
+        return column.combine_chunks().dictionary_encode()
+    return column.combine_chunks()
+
+
 def write_table(
     file: BinaryIO | str, record: type[R], rows: Iterable[R], group_rows: int = 65_536
 ) -> int:
-    """Write records as one Parquet file, in the order given.
+    """Write records as one Parquet file, in the order given; memory holds a row group
+    or two.
 
     Returns:
         The number of rows.
     """
-    rows = list(rows)
+    remaining, num_rows = iter(rows), 0
     writer = TableWriter(file, record)
-    for start in range(0, len(rows), group_rows):
-        writer.write_group(rows[start : start + group_rows])
+    while group := list(itertools.islice(remaining, group_rows)):
+        writer.write_group(group)
+        num_rows += len(group)
     writer.close()
-    return len(rows)
+    return num_rows
 
 
 @contextmanager
@@ -108,9 +131,14 @@ def read_table(file: BinaryIO | str, record: type[R]) -> list[R]:
         ValueError: if the table holds other records.
         OSError: if a page does not match its checksum.
     """
+    return list(iter_table(file, record))
+
+
+def iter_table(file: BinaryIO | str, record: type[R]) -> Iterator[R]:
+    """Read records one after another, checked as by `read_table`; memory holds few of them."""
     with _open_table(file, record) as table:
-        rows = table.read()
-    return [record.model_validate(row) for row in rows.to_pylist()]
+        for batch in table.iter_batches(batch_size=_BATCH_ROWS):
+            yield from map(record.model_validate, batch.to_pylist())
 
 
 def read_group(file: str, record: type[R], group: int) -> list[R]:
@@ -143,8 +171,18 @@ def read_rows(file: str, record: type[R], column: str, values: Sequence[str]) ->
     return [record.model_validate(row) for row in rows]
 
 
-def read_columns(file: BinaryIO | str, record: type[Record], columns: list[str]) -> pa.Table:
-    """Read some columns of a table as Arrow, checked as by `read_table`."""
+def read_groups(file: str, record: type[Record]) -> Iterator[pa.Table]:
+    """Read one row group after another as Arrow, checked as by `read_table`."""
+    with _open_table(file, record) as table:
+        for group in range(table.num_row_groups):
+            yield table.read_row_group(group)
+
+
+def read_columns(
+    file: BinaryIO | str, record: type[Record], columns: list[str] | None = None
+) -> pa.Table:
+    """Read some columns of a table, or all, as Arrow, checked as by `read_table`."""
+    columns = list(record.model_fields) if columns is None else columns
     with _open_table(file, record) as table:
         read = table.read(columns=columns)
     if missing := set(columns) - set(read.column_names):

@@ -76,7 +76,7 @@ def materialize(options: Options) -> MaterializeReport:
         log_environment(job)
         if options.retries:
             reopen_retryable(job.layout, sorted({row.shard for row in plan}))
-        make_shards(job, plan, options.beam)
+        make_shards(job, len({row.shard for row in plan}), len(plan), options.beam)
         return prove(published, job, found, pool)
 
 

@@ -13,6 +13,7 @@ from schemas.plan import PlannedSample, Span
 from schemas.recipe import Recipe
 from schemas.record import Status
 from schemas.sample import SampleKind
+from schemas.tables import table_of
 from transforms.cut import Pictures, cut_frames
 from transforms.draw import draw_scene
 
@@ -125,7 +126,8 @@ def _probed(entry: Entry, path: str, recipe: Recipe, seed: int) -> Probed:
 def _planned(probed: Probed, path: str, recipe: Recipe, seed: int, sample: int) -> PlannedSample:
     # With one source there is nothing to split; draws do not depend on it.
     alone = recipe.model_copy(update={"validation_fraction": 0.0})
-    samples = sorted(make_plan([probed], [], alone, seed).samples, key=lambda row: row.clip)
+    plan = make_plan([table_of(Probed, [probed])], [], alone, seed)
+    samples = sorted((row for rows in plan.shards() for row in rows), key=lambda row: row.clip)
     if not 0 <= sample < len(samples):
         raise UserError(
             f"--sample is {sample}, but {path!r} gives {len(samples)} with recipe {recipe.name!r}: "

@@ -14,10 +14,10 @@ from pipelines.corpus import Entry, SourceRule, discover, read_source_list
 from pipelines.demo import demo_inputs, demo_rules
 from pipelines.environment import log_environment
 from pipelines.errors import UserError
-from pipelines.generations import commit_plan, not_probed_before, read_plan
+from pipelines.generations import commit_plan, not_committed, not_probed_before, read_plan
 from pipelines.job import Job, check_recipe, describe_environment
 from pipelines.options import Options, check_apart, parse_options
-from pipelines.plan import Plan
+from pipelines.plan import Committed
 from pipelines.pool import Done, shared_pool
 from pipelines.probing import plan_sources, write_locations
 from pipelines.report import describe_plan, describe_result
@@ -26,7 +26,6 @@ from pipelines.run_lock import only_run
 from pipelines.shards import num_retryable, reopen_retryable
 from pipelines.steps import make_shards, probe_sources
 from schemas.manifest import read_manifest
-from schemas.plan import PlannedSample
 from schemas.recipe_files import load_recipe
 from schemas.store import absolute
 from schemas.wording import counted
@@ -77,10 +76,10 @@ def synthesize(options: Options) -> None:
         sys.stdout.write(describe_plan(job, plan, options.licences))
         if not options.plan_only:
             write_locations(job, entries)
-            _make(job, plan.samples, options)
+            _make(job, plan, options)
 
 
-def _plan(job: Job, entries: list[Entry], rules: list[SourceRule], options: Options) -> Plan:
+def _plan(job: Job, entries: list[Entry], rules: list[SourceRule], options: Options) -> Committed:
     """The plan with the inputs' generation, which is committed, but for an addition that is only
     asked about."""
     before = read_plan(job.layout)
@@ -88,17 +87,18 @@ def _plan(job: Job, entries: list[Entry], rules: list[SourceRule], options: Opti
         return before
     num_batches = probe_sources(job, not_probed_before(job, entries, before), options.beam)
     plan = plan_sources(job, num_batches, rules, options.licences, before)
-    if not (options.plan_only and options.add_sources):
-        commit_plan(job.layout, plan)
-    return plan
+    if options.plan_only and options.add_sources:
+        return not_committed(plan)
+    commit_plan(job.layout, plan)
+    return read_plan(job.layout)
 
 
-def _make(job: Job, plan: list[PlannedSample], options: Options) -> None:
+def _make(job: Job, plan: Committed, options: Options) -> None:
     started = time.monotonic()
     if options.retries:
-        num_reopened = reopen_retryable(job.layout, dict.fromkeys(row.shard for row in plan))
+        num_reopened = reopen_retryable(job.layout, plan.shards)
         sys.stdout.write(f"Retry: {counted(num_reopened, 'shard')}\n")
-    make_shards(job, plan, options.beam)
+    make_shards(job, len(plan.shards), plan.num_samples, options.beam)
     sys.stdout.write(describe_result(job, time.monotonic() - started))
     manifest = read_manifest(job.layout.root)
     if empty := [split for split, num_samples in manifest.splits.items() if not num_samples]:

@@ -13,11 +13,11 @@ from pipelines.corpus import SourceRule
 from pipelines.errors import UserError
 from pipelines.licences import LicencePolicy, licence_slugs, spdx_identifier
 from pipelines.options import parse_options
-from pipelines.plan import Plan, make_plan
 from pipelines.synthesize.__main__ import main
 from schemas.record import Status
 from tests.pictures import texture
 from tests.pipelines import small
+from tests.pipelines.planning import Planned, make_plan
 from tests.pipelines.test_plan import broken, identity, images, recipe, rule, split_of, videos
 
 RULES = [
@@ -27,7 +27,7 @@ RULES = [
 ]
 
 
-def plan_of(allowed: Sequence[str], rules: Sequence[SourceRule] = RULES, **others: Any) -> Plan:
+def plan_of(allowed: Sequence[str], rules: Sequence[SourceRule] = RULES, **others: Any) -> Planned:
     policy = LicencePolicy(allowed=tuple(allowed), separate=others.pop("separate", False))
     return make_plan([*videos(5), *images(4)], rules, recipe(**others), 0, policy)
 
@@ -72,7 +72,7 @@ def test_a_licence_that_looks_like_a_glob_goes_by_its_name(licence: str) -> None
 
 def test_each_pattern_tells_what_it_takes() -> None:
     policy = LicencePolicy(allowed=("CC-BY-*", "CC0-1.0"))
-    assert policy.taken(plan_of([]).sources) == {
+    assert policy.taken(source.licence for source in plan_of([]).sources) == {
         "CC-BY-*": ["CC-BY-4.0", "CC-BY-NC-4.0"],
         "CC0-1.0": ["CC0-1.0"],
     }

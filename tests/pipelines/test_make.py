@@ -11,7 +11,6 @@ from PIL import Image
 
 from pipelines.corpus import Entry
 from pipelines.make import MakeTask, make
-from pipelines.plan import make_plan
 from pipelines.probe import probe
 from pipelines.synthesize.__main__ import main
 from schemas.draw import Origin, SceneDraw, View
@@ -21,6 +20,7 @@ from schemas.record import Outcome
 from schemas.sample import Sample, SampleKind
 from schemas.shard import iter_samples
 from tests.pictures import texture
+from tests.pipelines.planning import make_plan
 from training.dataset import SampleStream, StreamSettings
 from transforms.camera import camera_flow, view_frame
 from transforms.cut import USM, cut_frames

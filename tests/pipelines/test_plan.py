@@ -6,16 +6,18 @@ from typing import Any
 
 import pytest
 
-from pipelines.corpus import SourceRule, akin
+from pipelines import plan as planning
+from pipelines.corpus import SourceRule
 from pipelines.errors import UserError
 from pipelines.licences import ANY_LICENCE, LicencePolicy
-from pipelines.plan import Plan, make_plan
 from pipelines.probe import Probed
 from schemas.plan import PlannedSample, Span
 from schemas.recipe import Recipe
 from schemas.record import Status
 from schemas.sample import SampleKind
 from schemas.source import Source, SourceKind
+from schemas.tables import table_of
+from tests.pipelines.planning import Planned, make_plan
 
 
 def recipe(**fields: Any) -> Recipe:
@@ -60,7 +62,6 @@ def probed(
     )
     return Probed(
         source=plain.model_copy(update=facts),
-        akin=akin(uri),
         spans=[Span(source_id=source_id, start=start, count=count) for start, count in spans],
     )
 
@@ -92,7 +93,7 @@ def rule(pattern: str, **fields: str) -> SourceRule:
     return SourceRule(pattern=pattern, **fields)
 
 
-def split_of(plan: Plan) -> dict[str, str]:
+def split_of(plan: Planned) -> dict[str, str]:
     """Uri -> split."""
     return {uri: source.split for source in plan.sources for uri in source.uris}
 
@@ -573,16 +574,47 @@ def test_a_copy_of_one_picture_of_a_pair_does_not_part_the_pair() -> None:
     assert len(set(groups.values())) == 1
 
 
+def test_a_long_chain_of_what_lies_beside_each_other_is_one_group() -> None:
+    items = [
+        video(f"{number + side}_{name}.mp4", content=f"content {number}")
+        for number in range(200)
+        for side, name in enumerate(("left", "right"))
+    ]
+    random.Random(0).shuffle(items)
+    groups = groups_by_uri([*items, video("apart.mp4")])
+    first = min(identity(f"content {number}") for number in range(200))
+    assert groups.pop("apart.mp4") == identity("apart.mp4")
+    assert set(groups.values()) == {first}
+
+
+def test_sources_are_written_in_parts_and_samples_as_often_as_asked(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    items = [image(f"{n}.png", width=256 + n, size=n) for n in range(600)]
+    given = recipe(shard_mib=0.5)
+    at_once = make_plan(items, [], given, 0)
+    monkeypatch.setattr(planning, "_GROUP_ROWS", 7)
+    tables = (table_of(Probed, [item]) for item in items)
+    plan = planning.make_plan(tables, [], given, 0)
+    parts = list(plan.sources())
+    assert [part.num_rows for part in parts] == [7] * 85 + [5]
+    rows = [Source.model_validate(row) for part in parts for row in part.to_pylist()]
+    assert rows == at_once.sources
+    sizes = {source.uris[0]: (source.width, source.size) for source in rows}
+    assert sizes == {f"{n}.png": (256 + n, n) for n in range(600)}
+    assert list(plan.shards()) == list(plan.shards()) == at_once.shards
+
+
 # Generations
 
 
 def added(
-    before: Plan,
+    before: Planned,
     items: Sequence[Probed],
     given: Recipe = SPLIT,
     rules: Sequence[SourceRule] = (),
     policy: LicencePolicy = ANY_LICENCE,
-) -> Plan:
+) -> Planned:
     plan = make_plan(items, rules, given, 0, policy, before)
     assert plan.samples[: len(before.samples)] == before.samples
     assert plan.sources[: len(before.sources)] == before.sources
@@ -661,7 +693,7 @@ def test_shards_are_numbered_on_and_packs_hold_what_is_new() -> None:
     generations = {source.source_id: source.generation for source in plan.sources}
     for row in plan.samples:
         assert {generations[span.source_id] for span in row.spans} == {row.generation}
-    assert plan.num_generations == 2
+    assert plan.committed.num_generations == 2
     for shuffled in (list(reversed(new)), [*videos(30), *images(10), *new]):
         assert make_plan(shuffled, [], given, 0, before=before) == plan
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipelines.corpus import discover
+from pipelines.corpus import akin, discover
 from pipelines.media import read_clip
 from pipelines.probe import Probed
 from pipelines.video import iter_video_frames
@@ -271,7 +271,7 @@ def test_numbered_files_that_are_no_clip_are_taken_one_by_one(tmp_path: Path, fl
     assert {item.source.kind for item in probed[:5]} == {SourceKind.IMAGE}
     expected = {"text": "not_media", "nothing": "empty_file"}.get(flaw, "")
     assert probed[5].source.reason == expected
-    assert probed[0].akin == "in/0000"
+    assert akin(probed[0].source.uris[0]) == "in/0000"
 
 
 def test_a_clip_with_a_damaged_frame_fails_as_a_whole(tmp_path: Path) -> None:

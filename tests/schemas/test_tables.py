@@ -1,6 +1,8 @@
 import hashlib
 import io
 import typing
+import weakref
+from collections.abc import Iterator
 from enum import Enum
 from pathlib import Path
 from typing import Any, Literal
@@ -20,10 +22,13 @@ from schemas.tables import (
     TableWriter,
     arrow_schema,
     field_table,
+    iter_table,
     read_columns,
     read_group,
+    read_groups,
     read_rows,
     read_table,
+    table_of,
     write_table,
 )
 
@@ -280,3 +285,49 @@ def test_single_columns_can_be_read() -> None:
 def test_rows_of_no_values_are_none(tmp_path: Path) -> None:
     write_table(str(tmp_path / "t"), DataFile, [DataFile(path="a", size=1, sha256="", rows=0)])
     assert read_rows(str(tmp_path / "t"), DataFile, "path", []) == []
+
+
+def test_columns_are_written_with_the_bytes_of_rows() -> None:
+    kinds = [SourceKind.IMAGE, SourceKind.VIDEO, SourceKind.FRAMES]
+    rows = [source(number, kind=kinds[number // 3 % 3]) for number in range(40)]
+    expected, file = io.BytesIO(), io.BytesIO()
+    of_rows, of_columns = TableWriter(expected, Source), TableWriter(file, Source)
+    # Of several pieces, whose dictionaries begin with other values than the group.
+    pieces = [table_of(Source, rows[:1]), table_of(Source, rows[:1:-1]).slice(0, 38)]
+    of_columns.write_columns(pa.concat_tables(pieces))
+    of_rows.write_group([*rows[:1], *rows[:1:-1]])
+    of_columns.write_columns(table_of(Source, rows).slice(3, 20))
+    of_rows.write_group(rows[3:23])
+    of_rows.close()
+    of_columns.close()
+    assert file.getvalue() == expected.getvalue()
+
+
+def test_groups_are_read_and_written_again_with_the_same_bytes(tmp_path: Path) -> None:
+    rows = [source(number) for number in range(40)]
+    write_table(str(tmp_path / "t"), Source, rows, group_rows=15)
+    writer = TableWriter(str(tmp_path / "again"), Source)
+    for group in read_groups(str(tmp_path / "t"), Source):
+        writer.write_columns(group)
+    writer.close()
+    assert (tmp_path / "again").read_bytes() == (tmp_path / "t").read_bytes()
+
+
+def test_a_long_table_is_read_row_by_row() -> None:
+    rows = [source(number % 256, size=number) for number in range(5000)]
+    assert list(iter_table(io.BytesIO(written(Source, list(rows), 4500)), Source)) == rows
+
+
+def test_a_table_is_written_while_its_rows_are_made(tmp_path: Path) -> None:
+    held = set[int]()
+
+    def made() -> Iterator[Source]:
+        for number in range(50):
+            held.add(number)
+            row = source(number)
+            weakref.finalize(row, held.discard, number)
+            yield row
+            del row
+            assert len(held) <= 21  # two groups
+
+    assert write_table(str(tmp_path / "t"), Source, made(), group_rows=10) == 50
