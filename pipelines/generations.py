@@ -19,7 +19,7 @@ from pipelines.probe import files_of
 from pipelines.probing import file_sizes, read_entries
 from pipelines.store import remove
 from schemas.plan import PlannedSample
-from schemas.record import Status
+from schemas.record import Record, Status
 from schemas.source import Source
 from schemas.store import Place
 from schemas.tables import TABLE_ERRORS, TableWriter, read_columns, read_groups, table_of
@@ -35,11 +35,15 @@ def num_generations(layout: Layout) -> int:
     """
     if not layout.plan.is_file():
         return 0
+    return _generations_in(layout, layout.plan, PlannedSample)
+
+
+def _generations_in(layout: Layout, table: Place, record: type[Record]) -> int:
     try:
-        table = read_columns(str(layout.plan), PlannedSample, ["generation"])
+        rows = read_columns(str(table), record, ["generation"])
     except TABLE_ERRORS as error:
-        raise _damaged(layout, layout.plan, error) from error
-    return max(table.column("generation").to_pylist()) + 1
+        raise _damaged(layout, table, error) from error
+    return max(rows.column("generation").to_pylist()) + 1
 
 
 def read_plan(layout: Layout) -> Committed:
@@ -50,8 +54,7 @@ def read_plan(layout: Layout) -> Committed:
     """
     committed = num_generations(layout)
     if layout.next_sources.is_file():
-        waiting = read_columns(str(layout.next_sources), Source, ["generation"])
-        if max(waiting.column("generation").to_pylist()) + 1 == committed:
+        if committed and committed == _generations_in(layout, layout.next_sources, Source):
             move(layout.next_sources, layout.sources, layout)
         else:
             remove(layout.next_sources)

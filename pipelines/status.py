@@ -170,7 +170,9 @@ def read_status(root: Place) -> DatasetStatus:
     samples, samples_done = sum(planned.values()), sum(planned[one.shard] for one in done)
     begun = _begun(layout, done)
     left = 0 if is_finished else samples - samples_done - begun
-    sources = _outcomes(layout.sources, Source)
+    # It waits in the logs from the plan's commit on until it is moved, which a kill puts off.
+    is_there = layout.sources.is_file() or not layout.next_sources.is_file()
+    sources = _outcomes(layout.sources if is_there else layout.next_sources, Source)
     return DatasetStatus(
         dataset=str(root),
         is_finished=is_finished,

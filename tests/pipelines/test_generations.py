@@ -14,6 +14,7 @@ from pipelines.layout import Layout
 from pipelines.materialize.__main__ import main as materialize
 from pipelines.publish import main as publish
 from pipelines.resynth import main as resynth
+from pipelines.status import read_status
 from pipelines.synthesize.__main__ import main
 from pipelines.verify.__main__ import main as verify
 from schemas.manifest import read_manifest
@@ -348,6 +349,39 @@ def test_an_addition_that_was_committed_is_whole_whatever_goes_on(
     assert here.run(first, [{"old": here.old, "new": here.new}[inputs]]) == 0
     assert digests(first) == digests(place / "both")
     assert not remains(first)
+
+
+def test_a_first_plan_that_was_committed_is_whole_whatever_goes_on(
+    place: Path, here: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    output = tmp_path / "set"
+    with monkeypatch.context() as patched:
+        interrupted("index/sources.parquet")(patched)
+        assert here.run(output, [here.old]) == 130
+    told = read_status(output)
+    assert (told.shards_done, told.sources) == (0, len(sources_of(place / "first")))
+    assert here.run(output, [here.old]) == 0
+    assert digests(output) == digests(place / "first")
+
+
+def test_a_table_that_waits_and_was_damaged_is_told_and_cured(
+    place: Path,
+    here: Place,
+    first: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    layout = Layout(first)
+    with monkeypatch.context() as patched:
+        interrupted("index/sources.parquet")(patched)
+        assert here.run(first, [here.new], ADD) == 130
+    cut(layout.next_sources)
+    assert here.run(first, [here.new]) == 2
+    assert f"{layout.next_sources} is damaged" in capsys.readouterr().err
+    layout.plan.unlink()
+    assert here.run(first, [here.old]) == 0
+    assert here.run(first, [here.new], ADD) == 0
+    assert digests(first) == digests(place / "both")
 
 
 @pytest.mark.parametrize("table", ["plan", "sources"])
