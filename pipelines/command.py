@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from pipelines.beam_log import file_failure, is_interruption, store_error
+from pipelines.beam_log import file_failure, is_interruption, told_error
 from pipelines.errors import UserError
 from pipelines.layout import Layout
 from pipelines.pool import available_cores
@@ -39,7 +39,7 @@ def run_command(name: str, work: Callable[[], int], *, goes_on: bool = False) ->
         if is_interruption(error):
             told = "interrupted" + ("; the same command goes on from here" if goes_on else "")
             status = EXIT_INTERRUPTED
-        elif failure := store_error(error):
+        elif failure := told_error(error):
             told, status = str(failure), EXIT_USER_ERROR
         else:
             raise

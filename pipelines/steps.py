@@ -10,6 +10,7 @@ from collections.abc import Iterable, Sequence
 import apache_beam as beam
 from apache_beam.options.pipeline_options import PipelineOptions
 
+from pipelines.beam_log import noted
 from pipelines.corpus import Entry
 from pipelines.engines import running
 from pipelines.finish import finish_dataset
@@ -49,12 +50,13 @@ class _InPool(beam.DoFn):
         self._job = job
 
     def setup(self) -> None:
-        self._pool = shared_pool(self._job.num_workers)
+        with noted():
+            self._pool = shared_pool(self._job.num_workers)
 
 
 class _ProbeBatch(_InPool):
     def process(self, number):
-        with alive(self._job.layout, f"probe-{number:06d}"):
+        with noted(), alive(self._job.layout, f"probe-{number:06d}"):
             num_sources = probe_batch(self._job, number, self._pool)
         beam.metrics.Metrics.counter("vcsr", "probed_sources").inc(num_sources)
         yield num_sources
@@ -62,7 +64,7 @@ class _ProbeBatch(_InPool):
 
 class _WriteShard(_InPool):
     def process(self, index):
-        with alive(self._job.layout, f"shard-{index:06d}"):
+        with noted(), alive(self._job.layout, f"shard-{index:06d}"):
             shard = write_shard(self._job, index, self._pool)
         beam.metrics.Metrics.counter("vcsr", "samples").inc(shard.num_samples)
         beam.metrics.Metrics.counter("vcsr", "left_out").inc(shard.num_left_out)
@@ -124,5 +126,5 @@ def _with_one_key(shard: str) -> tuple[int, str]:
 
 def _finish(grouped: tuple[int, Iterable[str]], job: Job) -> int:
     _, shards = grouped
-    with alive(job.layout, "manifest"):
+    with noted(), alive(job.layout, "manifest"):
         return finish_dataset(job, [Shard.model_validate_json(shard) for shard in shards])

@@ -1,5 +1,6 @@
 import errno
 import os
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 
@@ -7,6 +8,7 @@ import apache_beam as beam
 import pytest
 
 from pipelines import contact_sheet
+from pipelines.beam_log import file_failure, noted, told_error
 from pipelines.command import (
     EXIT_FINDINGS,
     EXIT_INTERRUPTED,
@@ -66,6 +68,24 @@ def test_a_store_that_fails_inside_a_step_is_one_line(capsys: pytest.CaptureFixt
     assert run_command("synthesize", work) == EXIT_USER_ERROR
     told = capsys.readouterr().err
     assert told.count("\n") == 1 and "gs://b/x: the store did not answer" in told
+
+
+@pytest.mark.parametrize(
+    "error",
+    [StoreError("gs://b/x: 'no'"), UserError("too few"), OSError(28, "No space left", "/x\ny")],
+)
+def test_what_travels_as_the_text_of_a_traceback_is_told_alike(error: Exception) -> None:
+    try:
+        try:
+            with noted():
+                raise error
+        except type(error) as caught:
+            raise RuntimeError(f"{caught} [while running it]") from caught
+    except RuntimeError:
+        text = RuntimeError(f"the job failed:\n{traceback.format_exc()}")
+    found = file_failure(text) if isinstance(error, OSError) else told_error(text)
+    assert found is not None and type(found) is type(error) and found.args == error.args
+    assert getattr(found, "filename", None) == getattr(error, "filename", None)
 
 
 def _fail(element: int) -> None:

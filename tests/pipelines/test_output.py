@@ -4,10 +4,12 @@ import shutil
 import subprocess
 import time
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
 
+from benchmarks.clusters import DEADLINE_SECONDS, portable_engine, worker_processes
 from pipelines.audit.dataset import open_dataset
 from pipelines.finish import finish_dataset
 from pipelines.layout import Layout, publish
@@ -17,8 +19,11 @@ from pipelines.shards import write_shard
 from pipelines.synthesize.__main__ import main
 from pipelines.watchdog import alive
 from schemas.manifest import read_manifest
+from tests.pipelines.clusters import run
 from tests.pipelines.killing import digests, remains
 from tests.pipelines.small import RECIPE, make_corpus
+
+EngineStarter = Callable[[Path], AbstractContextManager[list[str]]]
 
 
 @pytest.fixture(scope="module")
@@ -73,6 +78,24 @@ def test_a_full_disk_is_told_in_a_line_and_the_run_goes_on_once_there_is_room(
     assert main(run) == 0
     assert digests(disk / "made") == digests(made)
     assert not remains(disk / "made")
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(2 * DEADLINE_SECONDS)
+@pytest.mark.parametrize("engine", [worker_processes, portable_engine])
+def test_a_full_disk_is_told_where_errors_travel_as_text(
+    arguments: list[str], disk: Path, tmp_path: Path, engine: EngineStarter
+) -> None:
+    own = [option for option in arguments if "Runner" not in option]
+    own += [f"--output={disk / 'made'}"]
+    assert main([*own, "--plan-only"]) == 0
+    with engine(tmp_path) as options:
+        status, said = run([*own, *options])
+    assert status == 2, said
+    last = said.splitlines()[-1]
+    assert f"cannot write to {disk / 'made'}: No space left on device" in last
+    # Beam's own processes print theirs before anybody can tell.
+    assert engine is worker_processes or "Traceback" not in said
 
 
 def test_a_full_disk_does_not_stop_signs_of_life(
