@@ -1,4 +1,4 @@
-"""Memory of planning against the number of sources: `python -m benchmarks.planning`.
+"""Memory and time of planning against the number of sources: `python -m benchmarks.planning`.
 
 Photographs are made up as probing would have described them, then planned for real, each number in
 a process of its own. Whoever submits a run needs this memory; workers do not.
@@ -17,13 +17,13 @@ from pathlib import Path
 from typing import NamedTuple
 
 from pipelines.corpus import Entry
-from pipelines.generations import commit_plan
+from pipelines.generations import commit_plan, read_plan
 from pipelines.job import Job
 from pipelines.layout import publish, staged
 from pipelines.licences import LicencePolicy
 from pipelines.plan import NOTHING
 from pipelines.probe import Probed
-from pipelines.probing import BATCH_ENTRIES, plan_sources, write_batches
+from pipelines.probing import BATCH_ENTRIES, plan_sources, write_batches, write_locations
 from schemas.manifest import Environment
 from schemas.plan import Span
 from schemas.recipe_files import load_recipe
@@ -37,6 +37,7 @@ _CELLS = 12
 
 class _Cost(NamedTuple):
     num_sources: int
+    num_samples: int
     peak_mib: float
     """of the whole process"""
     seconds: float
@@ -56,7 +57,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.planning",
-        description="Measure the memory of planning, one process for each number of sources.",
+        description="Measure memory and time of planning, one process for each number of sources.",
     )
     parser.add_argument("--recipe", default="vcisr")
     parser.add_argument(
@@ -72,18 +73,21 @@ def _measure(num_sources: int, recipe: str) -> _Cost:
         command = [sys.executable, "-m", "benchmarks.planning", "--folder", folder]
         command += ["--sources", str(num_sources), "--recipe", recipe]
         told = subprocess.run(command, check=True, capture_output=True, text=True)
-    peak_mib, seconds = map(float, told.stdout.split())
-    return _Cost(num_sources, peak_mib, seconds)
+    num_samples, peak_mib, seconds = map(float, told.stdout.split())
+    return _Cost(num_sources, int(num_samples), peak_mib, seconds)
 
 
 def _plan(folder: Path, num_sources: int, recipe: str) -> None:
     """In the child: what submitting a run does between its two graphs, and before them."""
     job, started = _job(folder, recipe), time.perf_counter()
     if num_sources:  # none tells what the interpreter and the libraries take
-        num_batches = write_batches(job, [_entry(number) for number in range(num_sources)])
+        entries = [_entry(number) for number in range(num_sources)]
+        num_batches = write_batches(job, entries)
         commit_plan(job.layout, plan_sources(job, num_batches, [], LicencePolicy(), NOTHING))
+        write_locations(job, entries)
+    num_samples = read_plan(job.layout).num_samples
     peak_mib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / _KIB_PER_MIB
-    print(peak_mib, time.perf_counter() - started)
+    print(num_samples, peak_mib, time.perf_counter() - started)
 
 
 def _job(folder: Path, recipe: str) -> Job:
@@ -133,11 +137,14 @@ def _probed(number: int) -> Probed:
 
 
 def _print(costs: Sequence[_Cost]) -> None:
-    print(f"{'sources':>10} {'peak MiB':>10} {'KiB a source more':>18} {'seconds':>9}")
+    header = f"{'sources':>10} {'samples':>10} {'peak MiB':>10}"
+    print(f"{header} {'KiB a source more':>18} {'a sample more':>14} {'seconds':>9}")
     for before, cost in itertools.pairwise([costs[0], *costs]):
-        more = cost.num_sources - before.num_sources
-        marginal = _KIB_PER_MIB * (cost.peak_mib - before.peak_mib) / more if more else 0
-        print(f"{cost.num_sources:10} {cost.peak_mib:10.0f} {marginal:18.1f} {cost.seconds:9.1f}")
+        more_kib = _KIB_PER_MIB * (cost.peak_mib - before.peak_mib)
+        a_source = more_kib / max(1, cost.num_sources - before.num_sources)
+        a_sample = more_kib / max(1, cost.num_samples - before.num_samples)
+        line = f"{cost.num_sources:10} {cost.num_samples:10} {cost.peak_mib:10.0f}"
+        print(f"{line} {a_source:18.2f} {a_sample:14.2f} {cost.seconds:9.1f}")
     few, many = costs[1], costs[-1]
     if few is not many:
         sources, memory = many.num_sources / few.num_sources, many.peak_mib / few.peak_mib
