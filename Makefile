@@ -13,8 +13,8 @@ PYTHON ?= python3
 TORCH ?= cpu
 # Optimiser steps of `make demo`: about two minutes on two cores.
 DEMO_STEPS ?= 200
-# Processes that run the tests.
-TEST_PROCESSES ?= 2
+# Processes that run the tests; one more than there are cores, since some tests wait for others.
+TEST_PROCESSES ?= 3
 
 VENV := .venv
 BIN := $(VENV)/bin
