@@ -42,7 +42,7 @@ endif
 
 help:
 	@echo "make setup      create .venv/ and install everything (TORCH=cpu or cuda)"
-	@echo "make servers    install the object stores that the tests of stores need"
+	@echo "make servers    install the object stores that the tests of stores need; without, they are skipped"
 	@echo "make demo       synthesise a small dataset, draw a contact sheet, train briefly"
 	@echo "make test       lint, then run the tests"
 	@echo "make lint       check formatting, lint, types and import rules"
@@ -98,7 +98,6 @@ demo: setup
 	@echo "  $(BIN)/python -m training.train --help             longer, on a GPU, on your dataset"
 
 test: lint
-	-$(MAKE) servers # without them, the tests of stores are skipped
 	$(BIN)/python -m pytest -n $(TEST_PROCESSES)
 
 lint: setup

@@ -256,6 +256,7 @@ def test_a_run_goes_on_while_workers_of_a_killed_command_still_write(
 @pytest.mark.slow
 @pytest.mark.timeout(2 * DEADLINE_SECONDS)
 @needs_dask
+@pytest.mark.long
 def test_daemonic_workers_of_dask_are_refused_with_the_cure(
     command: list[str], tmp_path: Path
 ) -> None:
@@ -267,7 +268,9 @@ def test_daemonic_workers_of_dask_are_refused_with_the_cure(
 
 @pytest.mark.slow
 @pytest.mark.timeout(2 * DEADLINE_SECONDS)
-@pytest.mark.parametrize("engine", [worker_processes, portable_engine])
+@pytest.mark.parametrize(
+    "engine", [worker_processes, pytest.param(portable_engine, marks=pytest.mark.long)]
+)
 def test_a_killed_worker_never_hangs_a_run(
     command: list[str],
     expected: dict[str, str],

@@ -70,6 +70,7 @@ def addition(
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_killed_additions_leave_nothing_but_what_is_finished(
     addition: Torture, first: Path, tmp_path: Path
 ) -> None:
@@ -78,6 +79,7 @@ def test_killed_additions_leave_nothing_but_what_is_finished(
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_after_a_killed_addition_the_first_command_makes_the_first_dataset_or_the_whole(
     addition: Torture, torture: Torture, first: Path, arguments: list[str], tmp_path: Path
 ) -> None:
