@@ -13,8 +13,8 @@ PYTHON ?= python3
 TORCH ?= cpu
 # Optimiser steps of `make demo`: about two minutes on two cores.
 DEMO_STEPS ?= 200
-# Processes that run the tests; one more than there are cores, since some tests wait for others.
-TEST_PROCESSES ?= 3
+# Processes that run the tests.
+TEST_PROCESSES ?= 2
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -62,13 +62,14 @@ $(BIN)/python:
 			"name one: make PYTHON=/path/to/python3"; exit 2; }
 	"$(PYTHON)" -m venv $(VENV) || { rm -rf $(VENV); exit 2; }
 
+# Python compiles what is imported when it is first imported: of all that is installed, a part.
 $(STAMP): pyproject.toml constraints.txt | $(BIN)/python
 	rm -f $(VENV)/installed-*
-	$(BIN)/python -m pip install --no-deps $(TORCH_INSTALL) || { \
+	$(BIN)/python -m pip install --no-compile --no-deps $(TORCH_INSTALL) || { \
 		echo "No PyTorch $(TORCH_VERSION) for '$(TORCH)'. If $(TORCH_CPU_INDEX)" \
 			"cannot be reached: make PIP_FIND_LINKS=/folder/with/its/wheel," \
 			"or TORCH=cuda for the build on PyPI."; exit 2; }
-	$(BIN)/python -m pip install --constraint constraints.txt \
+	$(BIN)/python -m pip install --no-compile --constraint constraints.txt \
 		--editable ".[pipelines,stores,training,demo,dask,dev]"
 	@touch $@
 
@@ -77,7 +78,7 @@ servers: build/servers/installed
 
 build/servers/installed: tests/stores/servers.txt | $(BIN)/python
 	$(BIN)/python -m venv build/servers
-	build/servers/bin/python -m pip install --retries 1 --timeout 10 --no-deps \
+	build/servers/bin/python -m pip install --no-compile --retries 1 --timeout 10 --no-deps \
 		--requirement $<
 	@touch $@
 
@@ -98,7 +99,7 @@ demo: setup
 	@echo "  $(BIN)/python -m training.train --help             longer, on a GPU, on your dataset"
 
 test: lint
-	$(BIN)/python -m pytest -n $(TEST_PROCESSES)
+	$(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist worksteal
 
 lint: setup
 	$(BIN)/ruff format --check .

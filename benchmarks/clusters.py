@@ -18,11 +18,11 @@ DEADLINE_SECONDS = 400
 T = TypeVar("T")
 
 
-def wait_for(what: str, find: Callable[[], T | None]) -> T:
-    """Poll until something is found."""
-    deadline = time.monotonic() + DEADLINE_SECONDS
+def wait_for(what: str, find: Callable[[], T | None], seconds: float = DEADLINE_SECONDS) -> T:
+    """Poll until something is found, that is, neither None nor False."""
+    deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
-        if (found := find()) is not None:
+        if (found := find()) is not None and found is not False:
             return found
         time.sleep(0.01)
     raise TimeoutError(what)
@@ -60,9 +60,9 @@ def service(log: Path, *arguments: str, **environment: str) -> Iterator[subproce
 def wait_for_port(port: int) -> None:
     """Wait until somebody listens."""
 
-    def connected() -> bool | None:
+    def connected() -> bool:
         with socket.socket() as trying:
-            return trying.connect_ex(("127.0.0.1", port)) == 0 or None
+            return trying.connect_ex(("127.0.0.1", port)) == 0
 
     wait_for(f"port {port}", connected)
 

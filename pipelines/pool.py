@@ -171,7 +171,7 @@ def _outcome_of(processes: ProcessPool, future: ProcessFuture) -> Done | WorkerD
     try:
         return Done(future.result())
     except ProcessExpired as death:
-        if death.exitcode == -signal.SIGXCPU:
+        if death.exitcode == -cpu_limit.SIGNAL:
             return WorkerDied("cpu_limit", "no progress in its CPU time")
         return WorkerDied("worker_died", _explain_exit(death.exitcode))
     except MemoryError:

@@ -9,7 +9,7 @@ import json
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence, Set
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple, TypeVar
@@ -168,7 +168,7 @@ def read_status(root: Place) -> DatasetStatus:
     logs = _logs(layout, done)
     rate, stretch_shards = _rate([(log, planned[log.shard]) for log in logs])
     samples, samples_done = sum(planned.values()), sum(planned[one.shard] for one in done)
-    begun = _begun(layout, done)
+    begun = _begun(layout, planned.keys() - {shard.shard for shard in done})
     left = 0 if is_finished else samples - samples_done - begun
     # It waits in the logs from the plan's commit on until it is moved, which a kill puts off.
     is_there = layout.sources.is_file() or not layout.next_sources.is_file()
@@ -273,10 +273,9 @@ def _rate(logs: Sequence[tuple[_Log, int]]) -> tuple[float, int]:
     return (num_samples / (end - begin) if end > begin else 0.0), num_shards
 
 
-def _begun(layout: Layout, done: Sequence[Shard]) -> int:
+def _begun(layout: Layout, shards: Set[str]) -> int:
     """Samples made in shards that are not committed, by the counters of a run that goes on."""
-    names = {shard.shard for shard in done}
-    texts = (file.text for file in _signs(layout.progress) if file.name not in names)
+    texts = (file.text for file in _signs(layout.progress) if file.name in shards)
     return sum(int(text) for text in texts if text)  # one may be empty while it is written
 
 

@@ -10,11 +10,11 @@ import random
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from benchmarks.clusters import wait_for
 from pipelines.layout import Layout
 from pipelines.synthesize.__main__ import main as synthesize
 from schemas.manifest import Shard
@@ -22,7 +22,6 @@ from schemas.manifest import Shard
 ROOT = Path(__file__).parents[2]
 _OPERATIONS = ("open", "os.mkdir", "os.rename", "os.remove", "os.rmdir", "os.truncate")
 _GONE_SECONDS = 10.0
-_BEGUN_SECONDS = 120.0
 
 
 def main() -> int:
@@ -71,7 +70,7 @@ class Attempt:
     def wait(self) -> tuple[int, str, str]:
         """Its exit status and what it said, on both streams; nothing of it is left then."""
         out, err = self._process.communicate(timeout=240)
-        _await(self._is_gone, _GONE_SECONDS, "processes are left")
+        wait_for("no process to be left", self._is_gone, _GONE_SECONDS)
         return self._process.returncode, out, err
 
     def _is_gone(self) -> bool:
@@ -84,18 +83,6 @@ class Attempt:
         except subprocess.TimeoutExpired:
             os.killpg(self._process.pid, signal.SIGKILL)
         return self.wait()[0] == -signal.SIGKILL
-
-
-def await_path(path: Path) -> None:
-    """Wait until something is there."""
-    _await(path.exists, _BEGUN_SECONDS, f"there is no {path}")
-
-
-def _await(condition: Callable[[], bool], seconds: float, problem: str) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, problem
-        time.sleep(0.02)
 
 
 def processes_of(group: int) -> Iterator[int]:

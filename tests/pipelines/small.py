@@ -70,6 +70,13 @@ def make_corpus(folder: Path, *, seed: int = 0) -> Path:
     return folder
 
 
+def command_for(folder: Path, recipe: str = RECIPE) -> list[str]:
+    """Arguments of the command, but for the output, with inputs and recipe in a folder."""
+    corpus, file = make_corpus(folder / "korpus ü"), folder / "recipe.toml"
+    file.write_text(recipe)
+    return ["--runner=DirectRunner", f"--input={corpus}", f"--recipe={file}", "--workers=1"]
+
+
 def synthesize(corpus: Path, output: Path, recipe: str = RECIPE, *others: str) -> Path:
     """Make a dataset and return its folder."""
     file = output.with_suffix(".toml")

@@ -179,11 +179,10 @@ def test_shards_written_again_over_finished_ones_have_the_same_bytes(
 
 @pytest.mark.slow
 @pytest.mark.timeout(2 * DEADLINE_SECONDS)
-@pytest.mark.parametrize("engine", [worker_processes, portable_engine])
-def test_processes_and_a_job_server_with_a_worker_pool_give_the_same_bytes(
-    command: list[str], expected: dict[str, str], tmp_path: Path, engine: EngineStarter
+def test_a_job_server_with_a_worker_pool_gives_the_same_bytes(
+    command: list[str], expected: dict[str, str], tmp_path: Path
 ) -> None:
-    with engine(tmp_path) as options:
+    with portable_engine(tmp_path) as options:
         status, said = run([*command, *options])
     assert status == 0, said
     assert digests(tmp_path / "made") == expected
@@ -240,6 +239,7 @@ def test_flink_and_spark_give_the_same_bytes(
 @pytest.mark.slow
 @pytest.mark.timeout(2 * DEADLINE_SECONDS)
 @needs_dask
+@pytest.mark.long
 def test_a_run_goes_on_while_workers_of_a_killed_command_still_write(
     command: list[str], expected: dict[str, str], tmp_path: Path
 ) -> None:
@@ -271,7 +271,7 @@ def test_daemonic_workers_of_dask_are_refused_with_the_cure(
 @pytest.mark.parametrize(
     "engine", [worker_processes, pytest.param(portable_engine, marks=pytest.mark.long)]
 )
-def test_a_killed_worker_never_hangs_a_run(
+def test_a_killed_worker_never_hangs_a_run_and_the_next_gives_the_same_bytes(
     command: list[str],
     expected: dict[str, str],
     tmp_path: Path,
@@ -283,6 +283,6 @@ def test_a_killed_worker_never_hangs_a_run(
             _, said = process.communicate(timeout=DEADLINE_SECONDS)
         assert process.returncode == EXIT_WORKERS_LOST, said
         assert f"shows no sign of life, though it was at work on {work}" in said
-    status, said = run(command)
+        status, said = run([*command, *options])
     assert status == 0, said
     assert digests(tmp_path / "made") == expected

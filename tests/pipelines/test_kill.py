@@ -9,21 +9,18 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.clusters import wait_for
 from pipelines.layout import Layout
 from pipelines.synthesize.__main__ import main as synthesize
-from tests.pipelines.killing import Attempt, Torture, await_path, digests, log_names
-from tests.pipelines.small import changed, make_corpus
+from tests.pipelines.killing import Attempt, Torture, digests, log_names
+from tests.pipelines.small import changed, command_for, make_corpus
 
 RECIPE = changed(('name = "small"', 'name = "small"\nshard_mib = 0.03'))
 
 
 @pytest.fixture(scope="module")
 def arguments(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
-    folder = tmp_path_factory.mktemp("killed")
-    corpus = make_corpus(folder / "korpus ü")
-    recipe = folder / "recipe.toml"
-    recipe.write_text(RECIPE)
-    return ["--runner=DirectRunner", f"--input={corpus}", f"--recipe={recipe}", "--workers=1"]
+    return command_for(tmp_path_factory.mktemp("killed"), RECIPE)
 
 
 @pytest.fixture(scope="module")
@@ -120,7 +117,7 @@ def test_two_runs_do_not_share_an_output(
 ) -> None:
     output = tmp_path / "made"
     first = Attempt([*arguments, f"--output={output}"], output)
-    await_path(Layout(output).run)
+    wait_for("the run to begin", Layout(output).run.exists)
     assert synthesize([*arguments, f"--output={output}"]) == 2
     said = capsys.readouterr().err
     assert f"another run writes to {output} (process {first.pid} on " in said

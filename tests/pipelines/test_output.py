@@ -21,18 +21,14 @@ from pipelines.watchdog import alive
 from schemas.manifest import read_manifest
 from tests.pipelines.clusters import run
 from tests.pipelines.killing import digests, remains
-from tests.pipelines.small import RECIPE, make_corpus
+from tests.pipelines.small import command_for
 
 EngineStarter = Callable[[Path], AbstractContextManager[list[str]]]
 
 
 @pytest.fixture(scope="module")
 def arguments(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
-    folder = tmp_path_factory.mktemp("output")
-    corpus = make_corpus(folder / "korpus ü")
-    recipe = folder / "recipe.toml"
-    recipe.write_text(RECIPE)
-    return ["--runner=DirectRunner", f"--input={corpus}", f"--recipe={recipe}", "--workers=1"]
+    return command_for(tmp_path_factory.mktemp("output"))
 
 
 @pytest.fixture(scope="module")
@@ -81,6 +77,7 @@ def test_a_full_disk_is_told_in_a_line_and_the_run_goes_on_once_there_is_room(
 
 
 @pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.timeout(2 * DEADLINE_SECONDS)
 @pytest.mark.parametrize("engine", [worker_processes, portable_engine])
 def test_a_full_disk_is_told_where_errors_travel_as_text(

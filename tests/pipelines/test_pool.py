@@ -12,9 +12,9 @@ import cv2
 import numpy as np
 import pytest
 
+from benchmarks.clusters import wait_for
 from pipelines.errors import UserError
 from pipelines.pool import Done, WorkerDied, WorkerPool, available_cores, shared_pool
-from tests.pipelines.killing import await_path
 
 # Workers import these functions, so they stand on the module's level.
 
@@ -245,15 +245,12 @@ def test_a_worker_ends_with_its_parent_whatever_it_does(tmp_path: Path) -> None:
         f"WorkerPool(1).run(tell_and_loop, {str(file)!r})"
     )
     parent = subprocess.Popen([sys.executable, "-c", code], cwd=Path(__file__).parents[2])
-    await_path(file)
+    wait_for("the worker to begin", file.exists)
     time.sleep(0.1)  # for the number to be written
     worker = int(file.read_text())
     parent.kill()
     parent.wait()
-    deadline = time.monotonic() + 10
-    while is_alive(worker):
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
+    wait_for("the worker's end", lambda: not is_alive(worker), 10)
 
 
 def is_alive(pid: int) -> bool:

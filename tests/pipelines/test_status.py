@@ -66,7 +66,8 @@ def test_an_unfinished_dataset(
     layout.marker(damaged).write_text("{")
     layout.progress.mkdir()
     (layout.progress / missing).write_text("1")
-    (layout.progress / "another").write_text("")  # caught while it was written
+    (layout.progress / damaged).write_text("")  # caught while it was written
+    (layout.progress / "probe-000000").write_text("64")  # of sources that are being added
     status = told(copy, tmp_path, 1)
     left = names.count(missing) + names.count(damaged)
     assert not status.is_finished and status.shards_done == status.shards - 2

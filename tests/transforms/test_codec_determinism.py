@@ -107,6 +107,7 @@ def test_x264_gives_one_stream_at_four_sizes() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.long
 @needs_x86
 def test_x264_gives_one_stream_over_two_hundred_encodes_at_ten_sizes() -> None:
     sizes = X264_SIZES + MORE_SIZES
