@@ -23,17 +23,15 @@ from pathlib import Path
 from typing import NamedTuple
 
 from benchmarks.clusters import dask_engine, portable_engine
+from benchmarks.planned import plan_dataset
 from pipelines.demo import demo_inputs
 from pipelines.engines import choose_engine
 from pipelines.finish import finish_dataset
 from pipelines.generations import read_plan
-from pipelines.job import Job, describe_environment
-from pipelines.layout import Layout
+from pipelines.job import Job
 from pipelines.pool import Done, shared_pool
 from pipelines.shards import write_shard
 from pipelines.steps import make_shards
-from pipelines.synthesize.__main__ import main as synthesize
-from schemas.recipe import Recipe
 from schemas.recipe_files import load_recipe
 
 _WORKERS = (1, 2)
@@ -119,7 +117,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--input", action="append", default=[], metavar="PATH")
     parser.add_argument("--recipe", default="cavsr")
-    parser.add_argument("--shard-mib", type=float, default=1.0, metavar="MIB")
+    parser.add_argument("--shard-mib", type=float, default=4.0, metavar="MIB")
     parser.add_argument("--rounds", type=int, default=2, metavar="N")
     parser.add_argument("--engines", nargs="+", choices=_ENGINES, metavar="NAME")
     return parser
@@ -131,27 +129,14 @@ class _Bench:
     def __init__(self, folder: Path, inputs: list[str], options: argparse.Namespace) -> None:
         self._folder = folder
         self._numbers = itertools.count()
-        recipe = load_recipe(options.recipe)
         changes = {"validation_fraction": 0.0, "shard_mib": options.shard_mib}
-        self._recipe: Recipe = recipe.model_copy(update=changes)
-        self._environment = describe_environment(self._recipe)
-        self._planned = folder / "planned"
-        self._commit_plan([part for path in inputs for part in ("--input", path)])
-        self._plan = read_plan(Layout(self._planned))
+        recipe = load_recipe(options.recipe).model_copy(update=changes)
+        self._planned = plan_dataset(folder, inputs, recipe)
+        self._plan = read_plan(self._planned.layout)
         self._manifest = b""
         self.runs: dict[tuple[str, int], list[_Run]] = {}
         for workers in _WORKERS:  # pools that are kept, and files in the system's cache
             self._make(_PLAIN, workers)
-
-    def _commit_plan(self, inputs: list[str]) -> None:
-        recipe = self._folder / "recipe.yaml"  # JSON is YAML
-        recipe.write_text(self._recipe.model_dump_json(exclude_none=True))
-        arguments = [*inputs, f"--output={self._planned}", f"--recipe={recipe}", "--plan-only"]
-        said = io.StringIO()
-        with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
-            status = synthesize(arguments)
-        if status:
-            raise SystemExit(said.getvalue())
 
     def measure(self, engine: str, workers: int) -> _Run:
         """Make all shards once."""
@@ -161,15 +146,10 @@ class _Bench:
 
     def _make(self, engine: str, workers: int) -> _Run:
         place = self._folder / f"run-{next(self._numbers)}"
-        shutil.copytree(self._planned, place / "made")
+        shutil.copytree(self._planned.output, place / "made")
         with _ENGINES[engine](place, workers) as setting:
-            job = Job(
-                output=str(place / "made"),
-                recipe=self._recipe,
-                seed=0,
-                num_workers=setting.pool_workers,
-                environment=self._environment,
-            )
+            changes = {"output": str(place / "made"), "num_workers": setting.pool_workers}
+            job = self._planned.model_copy(update=changes)
             load, started = os.getloadavg()[0], time.perf_counter()
             with contextlib.redirect_stderr(io.StringIO()):  # progress
                 self._make_shards(job, setting)

@@ -6,7 +6,6 @@ whose workers may die alone and have limits on CPU time and memory; both probe t
 
 import argparse
 import contextlib
-import io
 import itertools
 import multiprocessing
 import statistics
@@ -21,14 +20,13 @@ from typing import Any, NamedTuple
 
 import cv2
 
+from benchmarks.planned import plan_dataset
 from pipelines.corpus import discover
 from pipelines.demo import demo_inputs
-from pipelines.layout import Layout
 from pipelines.make import MakeTask, make
 from pipelines.pool import WorkerPool
 from pipelines.probe import probe
 from pipelines.shards import Location
-from pipelines.synthesize.__main__ import main as synthesize
 from schemas.plan import PlannedSample
 from schemas.recipe import Recipe
 from schemas.recipe_files import load_recipe
@@ -97,16 +95,7 @@ def _count(outcomes: Iterable[object]) -> int:
 
 def _make_tasks(folder: Path, inputs: Sequence[str], recipe: Recipe) -> Iterator[MakeTask]:
     """All samples of a plan, as a run gives them to its workers."""
-    file = folder / "recipe.yaml"  # JSON is YAML
-    file.write_text(recipe.model_dump_json(exclude_none=True))
-    arguments = [part for path in inputs for part in ("--input", path)]
-    arguments += [f"--output={folder / 'set'}", f"--recipe={file}", "--plan-only"]
-    said = io.StringIO()
-    with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
-        status = synthesize(arguments)
-    if status:
-        raise SystemExit(said.getvalue())
-    layout = Layout(folder / "set")
+    layout = plan_dataset(folder, inputs, recipe).layout
     sources = {row.source_id: row for row in read_table(str(layout.sources), Source)}
     paths = {row.source_id: row.paths for row in read_table(str(layout.locations), Location)}
     rows = read_table(str(layout.plan), PlannedSample)

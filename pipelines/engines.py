@@ -2,6 +2,7 @@
 
 import argparse
 import contextlib
+import copy
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -94,7 +95,8 @@ def _spread_on_dask(options: PipelineOptions, num_units: int) -> PipelineOptions
     """Dask's runner puts 128 units into a bundle, which is one worker's, unless it is told."""
     from apache_beam.runners.dask.dask_runner import DaskOptions  # an extra
 
-    dask: Any = options.view_as(DaskOptions)
+    spread = copy.deepcopy(options)  # each graph has another number
+    dask: Any = spread.view_as(DaskOptions)
     if not dask.npartitions and not dask.partition_size:
         dask.npartitions = max(1, min(num_units, _MOST_DASK_BUNDLES))
-    return options
+    return spread

@@ -29,19 +29,20 @@ def run(arguments: Sequence[str]) -> tuple[int, str]:
     return process.returncode, said
 
 
-def await_work(dataset: Path) -> tuple[str, int]:
-    """Wait until a process works on a shard; returns that shard's work and the process."""
+def await_work(dataset: Path, num_workers: int = 1) -> dict[int, str]:
+    """Wait until so many processes work on shards at once; returns process -> its shard's work."""
 
-    def working() -> tuple[str, int] | None:
+    def working() -> dict[int, str] | None:
         signs = Layout(dataset).alive.glob("shard-*@*@*")
         found = [file.name.rsplit("@", 2) for file in signs]
-        return next(((work, int(process)) for work, _, process in found), None)
+        works = {int(process): work for work, _, process in found}
+        return works if len(works) >= num_workers else None
 
-    return wait_for("a worker at work", working)
+    return wait_for("workers at work", working)
 
 
-def kill_a_worker(dataset: Path) -> str:
-    """SIGKILL the first process that works on a shard; returns that shard's work."""
-    work, process = await_work(dataset)
+def kill_a_worker(dataset: Path, num_workers: int = 1) -> str:
+    """SIGKILL one process, once so many work on shards; returns its shard's work."""
+    process, work = next(iter(await_work(dataset, num_workers).items()))
     os.kill(process, signal.SIGKILL)
     return work

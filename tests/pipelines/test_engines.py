@@ -195,7 +195,7 @@ def test_dask_gives_the_same_bytes_though_a_worker_is_killed(
     command: list[str], expected: dict[str, str], tmp_path: Path
 ) -> None:
     with dask_engine(tmp_path) as engine, start([*command, *engine]) as process:
-        kill_a_worker(tmp_path / "made")
+        kill_a_worker(tmp_path / "made", num_workers=2)
         _, said = process.communicate(timeout=DEADLINE_SECONDS)
     assert process.returncode == 0, said
     assert digests(tmp_path / "made") == expected
