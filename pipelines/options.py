@@ -53,7 +53,8 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m pipelines.synthesize",
         description="Degrade images and videos with real codecs, into WebDataset shards.",
-        epilog="Other options go to Beam and its runner, such as --runner=DirectRunner.",
+        epilog="Other options go to Beam and its runner, such as --runner=DirectRunner. "
+        "--worker_timeout=SECONDS: how long workers may be silent before the run ends.",
         allow_abbrev=False,
     )
     parser.add_argument(

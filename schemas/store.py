@@ -457,7 +457,7 @@ def retried(
             if _REFUSED.search(told):
                 raise _refused(url, told) from None
             if time.monotonic() + delay > deadline:
-                raise _silent(url, told, patience) from None
+                raise _silent(url, told, patience, is_curable=seconds is None) from None
             logger.warning("%s fails (%s): tried again in %.1f s", url, told[:200], delay)
         time.sleep(delay)
         delay = min(2 * delay, _LAST_DELAY_SECONDS)
@@ -481,10 +481,11 @@ def _refused(url: str, told: str) -> StoreError:
     return StoreError(f"{url}: the store refuses ({told[:300]}): check the credentials: {cure}")
 
 
-def _silent(url: str, told: str, patience: float) -> StoreError:
+def _silent(url: str, told: str, patience: float, *, is_curable: bool) -> StoreError:
+    cure = f"; {PATIENCE_VARIABLE} sets the time" if is_curable else ""
     return StoreError(
         f"{url}: the store did not answer for {patience:.0f} s ({told[:300]}): check the network "
-        f"and the endpoint, and give the same command again; {PATIENCE_VARIABLE} sets the time"
+        f"and the endpoint, and give the same command again{cure}"
     )
 
 

@@ -97,7 +97,8 @@ def _make(job: Job, plan: Committed, options: Options) -> None:
     started = time.monotonic()
     if options.retries:
         num_reopened = reopen_retryable(job.layout, plan.shards)
-        sys.stdout.write(f"Retry: {counted(num_reopened, 'shard')}\n")
+        what = counted(num_reopened, "shard") if num_reopened else "nothing to make again"
+        sys.stdout.write(f"Retry: {what}\n")
     make_shards(job, len(plan.shards), plan.num_samples, options.beam)
     sys.stdout.write(describe_result(job, time.monotonic() - started))
     manifest = read_manifest(job.layout.root)

@@ -96,6 +96,7 @@ def test_only_shards_that_lack_a_retryable_sample_are_made_again(
     assert files_of(after, again).isdisjoint(before)
     assert digests(output) == digests(whole)
     assert run(RETRY) == 0
+    assert "Retry: nothing to make again\n" in capsys.readouterr().out
     assert finished_files(output) == after
 
 
