@@ -37,7 +37,7 @@ def torture(arguments: list[str], tmp_path_factory: pytest.TempPathFactory) -> T
 
 @pytest.mark.slow
 def test_killed_runs_leave_nothing_but_what_is_finished(torture: Torture, tmp_path: Path) -> None:
-    assert torture.run(tmp_path / "made", 4, random.Random(7)) >= 1
+    assert torture.run(tmp_path / "made", 3, random.Random(7)) >= 1
 
 
 @pytest.fixture(scope="module")

@@ -275,6 +275,7 @@ def test_where_file_and_marker_agree_the_manifest_is_at_fault(copy: Path, pool: 
         assert file.path in found[0].detail and found[0].shard == "train-000000"
 
 
+@pytest.mark.long
 def test_every_flipped_byte_of_every_path_in_the_manifest_is_found(copy: Path) -> None:
     manifest, layout = copy / "manifest.json", Layout(copy)
     whole = manifest.read_bytes()
