@@ -21,6 +21,8 @@ def grant(cpu_seconds: float) -> None:
 
 def renew() -> None:
     """Start the grant again, since there is progress. Without a grant there is no limit."""
+    if not _granted_seconds:
+        return
     # A timer and not RLIMIT_CPU, which the kernel compares with ticks it has counted: those are
     # seconds away from the CPU time that a process can read of itself, in a long life further.
-    signal.setitimer(signal.ITIMER_PROF, _granted_seconds)  # 0 is none
+    signal.setitimer(signal.ITIMER_PROF, _granted_seconds)
