@@ -179,10 +179,13 @@ def test_shards_written_again_over_finished_ones_have_the_same_bytes(
 
 @pytest.mark.slow
 @pytest.mark.timeout(2 * DEADLINE_SECONDS)
-def test_a_job_server_with_a_worker_pool_gives_the_same_bytes(
-    command: list[str], expected: dict[str, str], tmp_path: Path
+@pytest.mark.parametrize(
+    "engine", [pytest.param(worker_processes, marks=pytest.mark.long), portable_engine]
+)
+def test_processes_and_a_job_server_with_a_worker_pool_give_the_same_bytes(
+    command: list[str], expected: dict[str, str], tmp_path: Path, engine: EngineStarter
 ) -> None:
-    with portable_engine(tmp_path) as options:
+    with engine(tmp_path) as options:
         status, said = run([*command, *options])
     assert status == 0, said
     assert digests(tmp_path / "made") == expected
