@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from schemas.sample import SampleKind
+from training.draw import WindowDraw
 from transforms.motion import Flow
 
 
@@ -20,6 +21,8 @@ class Window:
 
     key: str
     """the sample"""
+    draw: WindowDraw | None = None
+    """what it was read by; None where it was not read from a dataset"""
     stream_name: str
     """the LR stream, such as clean or crf25"""
     kind: SampleKind
@@ -44,6 +47,8 @@ class Batch:
     """the sample of each of the N clips"""
     stream_names: tuple[str, ...]
     """the LR stream of each of the N clips"""
+    draws: tuple[WindowDraw | None, ...]
+    """what each of the N clips was read by; the same for all frames of a pseudo-video"""
     lr: Tensor
     """(N, T, 3, h, w) float32 RGB in [0, 1]"""
     hr: Tensor
@@ -93,6 +98,7 @@ def collate(windows: Sequence[Window]) -> Batch:
     return Batch(
         keys=tuple(w.key for w in windows for _ in range(clips_per_window)),
         stream_names=tuple(w.stream_name for w in windows for _ in range(clips_per_window)),
+        draws=tuple(w.draw for w in windows for _ in range(clips_per_window)),
         lr=_images(stack([w.lr for w in windows])),
         hr=_images(stack([w.hr for w in windows])),
         flow_previous=_channels_first(stack([w.flow.previous for w in windows])),

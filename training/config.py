@@ -1,6 +1,6 @@
 """What decides a run's outcome, as frozen values, and the error of a user who asked too much."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -22,6 +22,11 @@ class StreamSettings(Record):
     """side of the square LR crop, pixels"""
     batch_size: Count = 2
     """samples in a batch"""
+    mixed_shards: Count = 16
+    """shards whose samples are shuffled together; readers of a store need so many at hand"""
+    uneven: Literal["drop", "pad"] = "drop"
+    """where batches do not divide evenly among ranks: leave the last ones out, or take as many
+    of those that follow"""
     seed: int = 0
     """of the order of samples, of windows, crops and flips, and of the initial weights"""
 

@@ -5,37 +5,50 @@ samples from (seed, epoch, manifest, view), and each sample's stream, window, cr
 (seed, epoch, key). Ranks and workers take turns in that sequence by arithmetic, so the batches
 are the same however many there are, and going on at batch `n` needs nothing but `n`.
 
-A batch holds either videos or unrelated frames, and one window length. A sample that is shorter
-than the window is used whole, in batches of its own length; each sample comes up once an epoch, or
-as often as the view says, so the last batch of a length may be smaller.
+The order comes to a few shards at a time (`StreamSettings.mixed_shards`). A batch holds either
+videos or unrelated frames, and one window length. A sample that is shorter than the window is used
+whole, in batches of its own length; each sample comes up once an epoch, or as often as the view
+says, so the last batch of a length may be smaller.
 """
 
 from __future__ import annotations
 
 import copy
+import dataclasses
 import hashlib
 import logging
-from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch.distributed
 from torch.utils.data import IterableDataset, get_worker_info
 
 from schemas.manifest import canonical_json, read_manifest
-from schemas.sample import SampleKind
 from schemas.store import Place
 from schemas.view import ANY
+from schemas.wording import counted
 from training.augment import AUGMENTATIONS
 from training.batch import Batch, Window, collate
 from training.config import StreamSettings, UserError
-from training.items import choose, fractions_scale, times_an_epoch, view_items, whole_samples
-from training.samples import Cut, Entry, read_entries, read_window
+from training.draw import Cut, WindowDraw
+from training.index import Entry, SampleIndex, read_index
+from training.items import (
+    Choice,
+    Items,
+    choose,
+    fractions_scale,
+    times_an_epoch,
+    view_items,
+    whole_samples,
+)
+from training.order import by_shards, into_batches
+from training.samples import read_window
 
 logger = logging.getLogger(__name__)
 
+_STATE_VERSION = 1
 _MOST_SCALE = 2.0  # fractions of weights that sum to less than a half are told of
 
 
@@ -49,6 +62,8 @@ class _Item(NamedTuple):
     """-1: any"""
     repeat: int
     """how many times it came up before in the epoch"""
+    num_frames: int
+    """T, of the window"""
 
 
 class SampleStream(IterableDataset[Batch]):
@@ -76,17 +91,23 @@ class SampleStream(IterableDataset[Batch]):
         manifest = read_manifest(dataset)
         self.manifest_sha256, self.view_sha256 = manifest.sha256, ""
         self._num_streams = len(manifest.streams)
-        self._entries = read_entries(dataset, manifest, split)
-        self._items = whole_samples(self._entries)
+        self._index = read_index(dataset, manifest, split)
+        self._items = whole_samples(self._index)
         if view is not None:
-            self._items, self.view_sha256 = view_items(view, manifest, self._entries)
+            self._items, self.view_sha256 = view_items(view, manifest, self._index)
             _check_view(view, split, self._items.entry)
-        chosen = [self._entries[index] for index in np.unique(self._items.entry)]
-        _check_can_be_met(chosen, f"view {view}" if view else str(dataset), split, settings)
-        self._groups = self._group_items()
+        chosen = np.unique(self._items.entry)
+        _check_can_be_met(
+            self._index, chosen, f"view {view}" if view else str(dataset), split, settings
+        )
+        self._window_frames = _window_frames(self._index, self._items, settings.frames)
+        self._group = self._window_frames * 2 + self._index.is_pseudo_video[self._items.entry]
+        self._groups = [np.flatnonzero(self._group == group) for group in np.unique(self._group)]
         self.batches_per_epoch = self._count_batches()
-        self._start, self._stop = 0, self.batches_per_epoch
         self._rank, self._num_ranks = _rank()
+        self._range = self._deal(0, self.batches_per_epoch)
+        self._next: int | None = None
+        self._resume: int | None = None
 
     def epoch(self, number: int) -> SampleStream:
         """The same stream over an epoch, 0-based."""
@@ -94,82 +115,137 @@ class SampleStream(IterableDataset[Batch]):
         return self.batches(number * size, (number + 1) * size)
 
     def batches(self, start: int, stop: int) -> SampleStream:
-        """The same stream over batches start, ..., stop - 1, counted through all epochs."""
+        """The same stream over batches start, ..., stop - 1, counted through all epochs.
+
+        Every rank gets equally many of them: where they do not divide evenly, the last ones are
+        left out, or some of those that follow are added, as the settings say.
+        """
         stream = copy.copy(self)
-        stream._start, stream._stop = start, stop
+        stream._range, stream._next, stream._resume = self._deal(start, stop), None, None
         return stream
+
+    def __len__(self) -> int:
+        """Batches that this rank gets."""
+        return len(self._range) // self._num_ranks
+
+    def state_dict(self) -> dict[str, Any]:
+        """Where this process has come to; for `load_state_dict` with as many workers and ranks.
+
+        To go on with another number of them, take the stream over the batches that are left,
+        `batches(start, stop)`.
+        """
+        return {**self._identity(), "next_batch": self._next}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on where a stream of the same data and settings was.
+
+        Raises:
+            UserError: if it was another one.
+        """
+        for name, value in self._identity().items():
+            if state.get(name) != value:
+                raise UserError(
+                    f"the state to go on from has {name} {state.get(name)!r}, here it is "
+                    f"{value!r}: go on with the same dataset, view and settings"
+                )
+        self._resume = state["next_batch"]
+
+    def _identity(self) -> dict[str, Any]:
+        return {
+            "state_version": _STATE_VERSION,
+            "manifest_sha256": self.manifest_sha256,
+            "view_sha256": self.view_sha256,
+            "settings": self._settings.model_dump(),
+        }
 
     def __iter__(self) -> Iterator[Batch]:
         # A DataLoader collects from its workers in turn, so that dealing batches to the workers
         # in turn gives each rank its batches in ascending order whatever their number.
         worker = get_worker_info()
         index, num_workers = (worker.id, worker.num_workers) if worker else (0, 1)
-        first = self._start + self._rank + self._num_ranks * index
-        planned_epoch, plan = -1, list[list[_Item]]()
-        for number in range(first, self._stop, self._num_ranks * num_workers):
+        stride = self._num_ranks * num_workers
+        first = self._range.start + self._rank + self._num_ranks * index
+        if self._resume is not None:
+            first, self._resume = self._resume, None
+        planned_epoch = -1
+        for number in range(first, self._range.stop, stride):
             epoch, position = divmod(number, self.batches_per_epoch)
             if epoch != planned_epoch:
-                planned_epoch, plan = epoch, self._plan(epoch)
-            yield collate([self._window(item, epoch) for item in plan[position]])
+                planned_epoch, (chosen, batches) = epoch, self._plan(epoch)
+            self._next = number + stride
+            yield collate(
+                [
+                    self._window(self._item(chosen.item[at], int(chosen.repeat[at])), epoch)
+                    for at in batches[position]
+                ]
+            )
+        self._next = None
 
-    def _group_items(self) -> dict[tuple[bool, int], np.ndarray]:
-        """Indices of the items that may share a batch, by what they have in common."""
-        groups = defaultdict[tuple[bool, int], list[int]](list)
-        for index in range(len(self._items.entry)):
-            groups[_group(self._item(index), self._settings.frames)].append(index)
-        return {group: np.array(indices) for group, indices in groups.items()}
-
-    def _item(self, index: int, repeat: int = 0) -> _Item:
-        items = self._items
-        entry = self._entries[items.entry[index]]
-        return _Item(entry, int(items.stream[index]), int(items.frame[index]), repeat)
+    def _deal(self, start: int, stop: int) -> range:
+        """The batches that all ranks take together: equally many each."""
+        num_batches = stop - start
+        left = num_batches % self._num_ranks
+        if not left:
+            return range(start, stop)
+        stop += -left if self._settings.uneven == "drop" else self._num_ranks - left
+        logger.warning(
+            "%s do not divide evenly among %d ranks: %d are taken",
+            counted(num_batches, "batch", "batches"),
+            self._num_ranks,
+            stop - start,
+        )
+        return range(start, stop)
 
     def _count_batches(self) -> int:
-        groups = self._groups.values()
-        sizes = [times_an_epoch(self._items.weight[group]) for group in groups]
-        for group in groups:
+        sizes = [times_an_epoch(self._items.weight[group]) for group in self._groups]
+        for group in self._groups:
             self._warn_of_scale(group)
         return sum(-(-size // self._settings.batch_size) for size in sizes)
 
     def _warn_of_scale(self, group: np.ndarray) -> None:
         scale = fractions_scale(self._items.weight[group])
         if scale > _MOST_SCALE:
-            first = self._item(group[0])
             logger.warning(
                 "the weights of the rows of the view that can share a batch with sample %s "
                 "(windows of %d frames) have fractions that sum to %.3g an epoch: one of these "
                 "rows comes up in each, %.3g times as often as asked; make their weights larger, "
                 "or leave them out",
-                first.entry.key,
-                _window_frames(first, self._settings.frames),
+                self._index[int(self._items.entry[group[0]])].key,
+                self._window_frames[group[0]],
                 1 / scale,
                 scale,
             )
 
-    def _plan(self, epoch: int) -> list[list[_Item]]:
-        """The batches of an epoch."""
-        seed, hashes = self._settings.seed, (self.manifest_sha256, self.view_sha256)
-        rng = _generator("order", seed, epoch, *hashes)
-        chosen = choose(self._items, list(self._groups.values()), rng)
-        waiting = defaultdict[tuple[bool, int], list[_Item]](list)
-        full = []
-        for index, repeat in zip(chosen.item, chosen.repeat, strict=True):
-            item = self._item(index, int(repeat))
-            group = _group(item, self._settings.frames)
-            waiting[group].append(item)
-            if len(waiting[group]) == self._settings.batch_size:
-                full.append(waiting.pop(group))
-        return full + list(waiting.values())
+    def _plan(self, epoch: int) -> tuple[Choice, list[np.ndarray]]:
+        """What comes up in an epoch, in order, and the positions in it that make each batch."""
+        hashes = (self.manifest_sha256, self.view_sha256)
+        rng = _generator("order", self._settings.seed, epoch, *hashes)
+        chosen = choose(self._items, self._groups, rng)
+        shard = self._index.shard[self._items.entry[chosen.item]]
+        order = by_shards(shard, self._settings.mixed_shards, rng)
+        chosen = Choice(chosen.item[order], chosen.repeat[order])
+        return chosen, into_batches(self._group[chosen.item], self._settings.batch_size)
+
+    def _item(self, index: int, repeat: int) -> _Item:
+        items = self._items
+        return _Item(
+            entry=self._index[int(items.entry[index])],
+            stream=int(items.stream[index]),
+            frame=int(items.frame[index]),
+            repeat=repeat,
+            num_frames=int(self._window_frames[index]),
+        )
 
     def _window(self, item: _Item, epoch: int) -> Window:
         identity = (item.entry.key, item.stream, item.frame, item.repeat)
         rng = _generator("window", self._settings.seed, epoch, *identity)
         cut = _draw_cut(item, self._settings, self._num_streams, rng)
         window = read_window(self._dataset, item.entry, cut)
-        for augmentation in AUGMENTATIONS:
-            if rng.random() < 0.5:
-                window = augmentation(window)
-        return window
+        turns = [turn for turn in AUGMENTATIONS if rng.random() < 0.5]
+        for turn in turns:
+            window = turn(window)
+        draw = WindowDraw(key=item.entry.key, cut=cut, turns=tuple(t.__name__ for t in turns))
+        return dataclasses.replace(window, draw=draw)
 
 
 def _generator(*key: str | int) -> np.random.Generator:
@@ -181,7 +257,7 @@ def _generator(*key: str | int) -> np.random.Generator:
 def _draw_cut(
     item: _Item, settings: StreamSettings, num_streams: int, rng: np.random.Generator
 ) -> Cut:
-    entry, count = item.entry, _window_frames(item, settings.frames)
+    entry, count = item.entry, item.num_frames
     stream = int(rng.integers(num_streams))
     start = int(rng.integers(entry.num_frames - count + 1))
     if item.frame != ANY:  # in the middle, or as near to it as the ends of the clip allow
@@ -197,16 +273,10 @@ def _draw_cut(
     )
 
 
-def _window_frames(item: _Item, frames: int) -> int:
-    """Frames of the window. Of unrelated pictures, the one that is asked for is taken alone."""
-    if item.entry.kind is SampleKind.PSEUDO_VIDEO and item.frame != ANY:
-        return 1
-    return min(frames, item.entry.num_frames)
-
-
-def _group(item: _Item, frames: int) -> tuple[bool, int]:
-    """What items of one batch have in common: whether frames belong together, window length."""
-    return item.entry.kind is SampleKind.PSEUDO_VIDEO, _window_frames(item, frames)
+def _window_frames(index: SampleIndex, items: Items, frames: int) -> np.ndarray:
+    """(N,) frames of each item's window. Of unrelated pictures, the one asked for comes alone."""
+    alone = index.is_pseudo_video[items.entry] & (items.frame != ANY)
+    return np.where(alone, 1, np.minimum(frames, index.num_frames[items.entry]))
 
 
 def _check_view(view: Path, split: str, entries: np.ndarray) -> None:
@@ -217,25 +287,25 @@ def _check_view(view: Path, split: str, entries: np.ndarray) -> None:
 
 
 def _check_can_be_met(
-    entries: Sequence[Entry], origin: str, split: str, settings: StreamSettings
+    index: SampleIndex, chosen: np.ndarray, origin: str, split: str, settings: StreamSettings
 ) -> None:
-    if not entries:
+    if not len(chosen):
         raise UserError(
             f"{origin} has no samples in its split {split!r}: synthesise it from more sources, "
             "or look at its table of failures"
         )
-    longest = max(entry.num_frames for entry in entries)
+    longest = index.num_frames[chosen].max()
     if settings.frames > longest:
         raise UserError(
             f"windows of {settings.frames} frames are longer than every sample of {origin}: "
             f"use --frames {longest} or less, or synthesise or choose longer clips"
         )
-    smallest = min(entries, key=lambda entry: min(entry.lr_height, entry.lr_width))
-    side = min(smallest.lr_height, smallest.lr_width)
-    if settings.crop > side:
+    sides = np.minimum(index.lr_height, index.lr_width)[chosen]
+    smallest = index[int(chosen[sides.argmin()])]
+    if settings.crop > sides.min():
         raise UserError(
             f"a crop of {settings.crop} LR pixels does not fit into sample {smallest.key} of "
-            f"{smallest.lr_height}x{smallest.lr_width}: use --crop {side} or less"
+            f"{smallest.lr_height}x{smallest.lr_width}: use --crop {sides.min()} or less"
         )
 
 

@@ -19,8 +19,10 @@ from schemas.manifest import read_manifest
 from schemas.record import Record
 from schemas.store import Place
 from training.batch import Batch, collate
+from training.draw import Cut
+from training.index import Entry, read_index
 from training.resample import bicubic
-from training.samples import Cut, Entry, read_entries, read_window
+from training.samples import read_window
 
 MAX_CLIPS = 8
 """Samples of the split that are measured, evenly spaced among the sorted keys."""
@@ -62,7 +64,7 @@ class ValidationSet:
 def read_validation_set(dataset: Place) -> ValidationSet:
     """Choose what to measure; empty where the dataset has no validation split."""
     manifest = read_manifest(dataset)
-    entries = read_entries(dataset, manifest, "validation")
+    entries = read_index(dataset, manifest, "validation")
     every = math.ceil(len(entries) / MAX_CLIPS) or 1
     return ValidationSet(dataset, entries[::every], len(manifest.streams))
 

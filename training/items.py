@@ -15,7 +15,7 @@ import numpy as np
 from schemas.manifest import Manifest
 from schemas.view import ANY, ViewError, read_view
 from training.config import UserError
-from training.samples import Entry
+from training.index import SampleIndex
 
 _UNIT = 2**20  # weights are whole numbers of this part of 1, so that their sums are exact
 
@@ -42,14 +42,14 @@ class Choice(NamedTuple):
     """how many times it was chosen before, in this epoch"""
 
 
-def whole_samples(entries: Sequence[Entry]) -> Items:
+def whole_samples(entries: SampleIndex) -> Items:
     """Every sample, once an epoch."""
     number = len(entries)
     anything = np.full(number, ANY)
     return Items(np.arange(number), anything, anything, np.full(number, _UNIT))
 
 
-def view_items(path: Path, manifest: Manifest, entries: Sequence[Entry]) -> tuple[Items, str]:
+def view_items(path: Path, manifest: Manifest, entries: SampleIndex) -> tuple[Items, str]:
     """What a view lists of some entries, and the view's hash.
 
     Raises:
@@ -65,7 +65,7 @@ def view_items(path: Path, manifest: Manifest, entries: Sequence[Entry]) -> tupl
             f"--view {path} is of another dataset (manifest {view.about.manifest_sha256[:12]}, "
             f"here {manifest.sha256[:12]}): write one of this dataset with pipelines.view"
         )
-    index = {entry.key: number for number, entry in enumerate(entries)}
+    index = {key: number for number, key in enumerate(entries.keys())}
     kept = [row for row, key in enumerate(view.keys) if key in index]
     items = Items(
         entry=np.array([index[view.keys[row]] for row in kept], np.int64),

@@ -1,113 +1,29 @@
 """Random access: one window of one sample, by the byte ranges of the dataset's index."""
 
-import dataclasses
 import json
-from collections.abc import Mapping
 from typing import BinaryIO
 
 import numpy as np
 
-from schemas.manifest import DatasetError, Manifest
-from schemas.record import Status, check_schema_version
+from schemas.manifest import DatasetError
+from schemas.record import check_schema_version
 from schemas.sample import (
     HR_MEMBER,
     JSON_MEMBER,
     Frame,
-    Member,
     Sample,
     SampleKind,
-    SampleRow,
     Stream,
     lr_member,
     mv_member,
 )
-from schemas.shard import PLAIN_NAME, ShardError, read_member
+from schemas.shard import ShardError, read_member
 from schemas.store import Place
-from schemas.tables import TABLE_ERRORS, read_columns
 from training.batch import Window
+from training.draw import Cut, WindowDraw
+from training.index import Entry
 from transforms.decode import decode_hr, decode_lr
 from transforms.motion import Flow, dense_flow, read_blocks
-
-_COLUMNS = [
-    "key", "kind", "status", "num_frames", "scale", "hr_height", "hr_width", "members",
-]  # fmt: skip
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Entry:
-    """What must be known of a sample before it is read; from table `samples`."""
-
-    key: str
-    kind: SampleKind
-    num_frames: int
-    lr_height: int
-    """rows of every LR stream, pixels"""
-    lr_width: int
-    """columns of every LR stream, pixels"""
-    shard: str
-    """stem of the shard's files"""
-    members: Mapping[str, Member]
-    """byte ranges by extension"""
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Cut:
-    """Which part of a sample to read."""
-
-    stream: int
-    """the LR stream, 0-based"""
-    start: int
-    """first frame, 0-based"""
-    count: int
-    """T, frames"""
-    top: int
-    """first row, LR pixels"""
-    left: int
-    """first column, LR pixels"""
-    height: int
-    """rows, LR pixels"""
-    width: int
-    """columns, LR pixels"""
-
-
-def read_entries(dataset: Place, manifest: Manifest, split: str) -> list[Entry]:
-    """The samples of a split, sorted by key.
-
-    Raises:
-        DatasetError: if a table that the manifest names is missing or damaged, or a name leads out
-            of the dataset.
-    """
-    shards = [shard.shard for shard in manifest.shards if shard.split == split]
-    if strange := [shard for shard in shards if not PLAIN_NAME.fullmatch(shard)]:
-        raise DatasetError(
-            f"{dataset} names a shard {strange[0]!r}, which may lead out of it: the manifest is "
-            "not ours"
-        )
-    entries = [entry for shard in shards for entry in _shard_entries(dataset, shard)]
-    return sorted(entries, key=lambda entry: entry.key)
-
-
-def _shard_entries(dataset: Place, shard: str) -> list[Entry]:
-    path = dataset / "index" / "samples" / f"{shard}.parquet"
-    if not path.is_file():
-        raise DatasetError(f"{path} is missing, but the manifest names it: copy the dataset again")
-    try:
-        rows = read_columns(str(path), SampleRow, _COLUMNS).to_pylist()
-    except TABLE_ERRORS as error:
-        raise DatasetError(f"{path} is damaged ({error}): copy the dataset again") from error
-    return [_entry(row, shard) for row in rows if row["status"] == Status.OK]
-
-
-def _entry(row: dict, shard: str) -> Entry:
-    return Entry(
-        key=row["key"],
-        kind=SampleKind(row["kind"]),
-        num_frames=row["num_frames"],
-        lr_height=row["hr_height"] // row["scale"],
-        lr_width=row["hr_width"] // row["scale"],
-        shard=shard,
-        members={member["name"]: Member.model_validate(member) for member in row["members"]},
-    )
 
 
 def read_window(dataset: Place, entry: Entry, cut: Cut) -> Window:
@@ -146,6 +62,7 @@ def _read_window(file: BinaryIO, entry: Entry, cut: Cut) -> Window:
     lr_bytes = read_member(file, entry.members[lr_member(cut.stream)])
     return Window(
         key=sample.key,
+        draw=WindowDraw(key=sample.key, cut=cut),
         stream_name=stream.name,
         kind=sample.kind,
         lr=_crop(decode_lr(stream, lr_bytes, cut.start, cut.count), cut),

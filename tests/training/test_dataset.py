@@ -7,14 +7,17 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
-from schemas.manifest import MANIFEST_NAME, DatasetError
+from schemas.manifest import MANIFEST_NAME, DatasetError, read_manifest
 from schemas.record import SchemaVersionError
 from schemas.sample import FrameType, SampleKind, SampleRow
 from schemas.tables import read_table, write_table
 from tests.training.conftest import CELL, SCALE, Clip, ruler_frames
-from training.batch import Batch
+from training import augment
+from training.batch import Batch, collate
 from training.config import StreamSettings, UserError
 from training.dataset import SampleStream
+from training.index import read_index
+from training.samples import read_window
 
 SETTINGS = StreamSettings(frames=4, crop=16, batch_size=2, seed=3)
 
@@ -118,18 +121,64 @@ def test_batches_are_the_same_whatever_the_workers(ruler_dataset: Path, workers:
     assert all(same(a, b) for a, b in zip(alone, together, strict=True))
 
 
+@pytest.mark.parametrize("uneven", ["drop", "pad"])
 @pytest.mark.parametrize("world_size", [2, 3])
-def test_ranks_take_turns(
-    ruler_dataset: Path, world_size: int, monkeypatch: pytest.MonkeyPatch
+def test_ranks_take_turns_and_get_equally_many(
+    ruler_dataset: Path,
+    world_size: int,
+    uneven: str,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
-    expected = load(SampleStream(ruler_dataset, "train", SETTINGS))
+    settings = SETTINGS.model_copy(update={"uneven": uneven})
+    one = SampleStream(ruler_dataset, "train", settings)
+    size = one.batches_per_epoch  # 7: neither 2 nor 3 divide it
+    each = size // world_size if uneven == "drop" else -(-size // world_size)
+    expected = load(one.batches(0, each * world_size))
     for rank in range(world_size):
         simulate_rank(monkeypatch, rank, world_size)
+        stream = SampleStream(ruler_dataset, "train", settings)
+        assert f"7 batches do not divide evenly among {world_size} ranks" in caplog.text
         for workers in (0, 2):
-            batches = load(SampleStream(ruler_dataset, "train", SETTINGS), workers)
+            batches = load(stream, workers)
+            assert len(batches) == len(stream) == each
             mine = expected[rank::world_size]
-            assert len(batches) == len(mine)
             assert all(same(a, b) for a, b in zip(batches, mine, strict=True))
+
+
+def test_a_batch_tells_what_makes_it_again(ruler_dataset: Path) -> None:
+    stream = SampleStream(ruler_dataset, "train", SETTINGS)
+    manifest = read_manifest(ruler_dataset)
+    index = {entry.key: entry for entry in read_index(ruler_dataset, manifest, "train")}
+    turns = set()
+    for batch in clips(load(stream)):
+        for n, draw in enumerate(batch.draws):
+            assert draw is not None and draw.key == batch.keys[n]
+            window = read_window(ruler_dataset, index[draw.key], draw.cut)
+            for name in draw.turns:
+                window = getattr(augment, name)(window)
+            again = collate([window])
+            assert torch.equal(again.lr[0], batch.lr[n]) and torch.equal(again.hr[0], batch.hr[n])
+            assert torch.equal(again.flow_next[0], batch.flow_next[n])
+            turns.add(draw.turns)
+    assert len(turns) > 2
+
+
+def test_a_state_goes_on_where_it_was(ruler_dataset: Path) -> None:
+    stream = SampleStream(ruler_dataset, "train", SETTINGS).batches(0, 10)
+    whole, batches = load(stream), iter(stream)
+    for _ in range(4):
+        next(batches)
+    state = json.loads(json.dumps(stream.state_dict()))
+    again = SampleStream(ruler_dataset, "train", SETTINGS).batches(0, 10)
+    again.load_state_dict(state)
+    rest = load(again)
+    assert len(rest) == 6
+    assert all(same(a, b) for a, b in zip(rest, whole[4:], strict=True))
+    assert len(load(again)) == 10  # from its beginning, the next time
+    other = SampleStream(ruler_dataset, "train", SETTINGS.model_copy(update={"seed": 4}))
+    with pytest.raises(UserError, match="settings"):
+        other.load_state_dict(state)
 
 
 def test_epochs_and_seeds_differ_and_repeat(ruler_dataset: Path) -> None:

@@ -1,0 +1,132 @@
+"""The samples of a split, by key: what must be known of each before it is read.
+
+Columns of Arrow, not objects: a sample takes some 0.3 kB whatever their number, and processes that
+were forked share it, since nobody counts references in it.
+"""
+
+import dataclasses
+from collections.abc import Iterator, Mapping, Sequence
+from typing import overload
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from schemas.manifest import DatasetError, Manifest
+from schemas.record import Status
+from schemas.sample import Member, SampleKind, SampleRow
+from schemas.shard import PLAIN_NAME
+from schemas.store import Place
+from schemas.tables import TABLE_ERRORS, arrow_schema, read_columns
+
+_COLUMNS = [
+    "key", "kind", "status", "num_frames", "scale", "hr_height", "hr_width", "members",
+]  # fmt: skip
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Entry:
+    """What must be known of a sample before it is read; from table `samples`."""
+
+    key: str
+    kind: SampleKind
+    num_frames: int
+    lr_height: int
+    """rows of every LR stream, pixels"""
+    lr_width: int
+    """columns of every LR stream, pixels"""
+    shard: str
+    """stem of the shard's files"""
+    members: Mapping[str, Member]
+    """byte ranges by extension"""
+
+
+class SampleIndex(Sequence[Entry]):
+    """Samples in the order of their keys.
+
+    Args:
+        table: the columns of `samples` that are read here, and `shard`, int32.
+        shards: what `shard` counts in: stems of files.
+    """
+
+    def __init__(self, table: pa.Table, shards: Sequence[str]) -> None:
+        self._table = table.take(pc.sort_indices(table, [("key", "ascending")])).combine_chunks()
+        self.shards = tuple(shards)
+        self.shard = self._column("shard")
+        """(N,) int32, index into `shards`"""
+        self.num_frames = self._column("num_frames")
+        """(N,) integers"""
+        self.lr_height = self._column("hr_height") // self._column("scale")
+        """(N,) integers, pixels"""
+        self.lr_width = self._column("hr_width") // self._column("scale")
+        """(N,) integers, pixels"""
+        kinds = self._table.column("kind").cast(pa.string())
+        self.is_pseudo_video = pc.equal(kinds, SampleKind.PSEUDO_VIDEO.value).to_numpy()
+        """(N,) bool: pictures that have nothing to do with each other"""
+
+    def _column(self, name: str) -> np.ndarray:
+        return self._table.column(name).to_numpy()
+
+    def __len__(self) -> int:
+        return self._table.num_rows
+
+    @overload
+    def __getitem__(self, index: int) -> Entry: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> list[Entry]: ...
+
+    def __getitem__(self, index: int | slice) -> Entry | list[Entry]:
+        if isinstance(index, slice):
+            return [self[number] for number in range(len(self))[index]]
+        (row,) = self._table.slice(range(len(self))[index], 1).to_pylist()
+        return Entry(
+            key=row["key"],
+            kind=SampleKind(row["kind"]),
+            num_frames=row["num_frames"],
+            lr_height=row["hr_height"] // row["scale"],
+            lr_width=row["hr_width"] // row["scale"],
+            shard=self.shards[row["shard"]],
+            members={member["name"]: Member(**member) for member in row["members"]},
+        )
+
+    def keys(self) -> list[str]:
+        """The key of each sample."""
+        return self._table.column("key").to_pylist()
+
+
+def read_index(dataset: Place, manifest: Manifest, split: str) -> SampleIndex:
+    """The samples of a split that were made.
+
+    Raises:
+        DatasetError: if a table that the manifest names is missing or damaged, or a name leads out
+            of the dataset.
+    """
+    shards = [shard.shard for shard in manifest.shards if shard.split == split]
+    if strange := [shard for shard in shards if not PLAIN_NAME.fullmatch(shard)]:
+        raise DatasetError(
+            f"{dataset} names a shard {strange[0]!r}, which may lead out of it: the manifest is "
+            "not ours"
+        )
+    nothing = _numbered(arrow_schema(SampleRow).empty_table().select(_COLUMNS), 0)
+    return SampleIndex(pa.concat_tables([nothing, *_shard_tables(dataset, shards)]), shards)
+
+
+def _shard_tables(dataset: Place, shards: Sequence[str]) -> Iterator[pa.Table]:
+    for number, shard in enumerate(shards):
+        path = dataset / "index" / "samples" / f"{shard}.parquet"
+        if not path.is_file():
+            raise DatasetError(
+                f"{path} is missing, but the manifest names it: copy the dataset again"
+            )
+        try:
+            rows = read_columns(str(path), SampleRow, _COLUMNS)
+        except TABLE_ERRORS as error:
+            raise DatasetError(f"{path} is damaged ({error}): copy the dataset again") from error
+        made = rows.filter(pc.equal(rows.column("status").cast(pa.string()), Status.OK.value))
+        yield _numbered(made, number)
+
+
+def _numbered(rows: pa.Table, shard: int) -> pa.Table:
+    numbers = pa.array(np.full(rows.num_rows, shard, np.int32))
+    return rows.drop_columns(["status"]).append_column("shard", numbers)
