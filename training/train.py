@@ -238,6 +238,18 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
         default=defaults.learning_rate,
         help="of the first step",
     )
+    add(
+        "--mixed-shards",
+        type=_at_least(1),
+        default=defaults.mixed_shards,
+        help="shards whose samples are shuffled together",
+    )
+    add(
+        "--uneven",
+        choices=["drop", "pad"],
+        default=defaults.uneven,
+        help="batches that do not divide evenly among ranks: leave them out, or take some more",
+    )
     add("--seed", type=int, default=defaults.seed, help="of order, crops and initial weights")
     add("--device", choices=["auto", "cpu", "cuda"], default=options.device, help="where to train")
     add(

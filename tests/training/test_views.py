@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Sequence
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -41,6 +42,13 @@ def counts(batches: Sequence[Batch]) -> Counter[str]:
     return Counter(key for batch in batches for key in batch.keys)
 
 
+def planned_keys(stream: SampleStream, epoch: int) -> list[list[str]]:
+    """The keys of each batch of an epoch, without reading one."""
+    chosen, batches = stream._plan(epoch)
+    keys = stream._index.keys()
+    return [[keys[entry] for entry in stream._items.entry[chosen.item[at]]] for at in batches]
+
+
 def first_frames(batch: Batch) -> list[int]:
     """The ruler's blue is ten times the frame."""
     return [int(x) for x in (batch.hr[:, 0, 2, 0, 0] * 255 / 10).round()]
@@ -71,14 +79,12 @@ def test_whole_and_fractional_weights(ruler_dataset: Path, tmp_path: Path) -> No
     assert stream.batches_per_epoch == 3
     total = Counter[str]()
     for epoch in range(40):
-        found = Counter(item.entry.key for batch in stream._plan(epoch) for item in batch)
+        found = Counter(chain.from_iterable(planned_keys(stream, epoch)))
         assert sum(found.values()) == 5 and found["clip0"] == 3
         assert found["clip1"] <= 1 <= found["clip2"] <= 2 and found["clip3"] <= 1
         total += found
     assert 12 <= total["clip1"] <= 28 and 3 <= total["clip3"] <= 18
-    assert counts(load(stream.epoch(7))) == Counter(
-        item.entry.key for batch in stream._plan(7) for item in batch
-    )
+    assert counts(load(stream.epoch(7))) == Counter(chain.from_iterable(planned_keys(stream, 7)))
 
 
 def test_repeats_are_drawn_anew(ruler_dataset: Path, tmp_path: Path) -> None:
@@ -131,11 +137,11 @@ def test_every_group_has_its_rounded_sum_and_comes_up(
         ruler_dataset, "train", SETTINGS, write(ruler_dataset, tmp_path / "v", rows)
     )
     for epoch in range(20):
-        found = Counter(item.entry.key for batch in stream._plan(epoch) for item in batch)
+        found = Counter(chain.from_iterable(planned_keys(stream, epoch)))
         assert found["clip0"] + found["clip1"] == 2  # 2.4
         assert found["clip0"] in (1, 2) and found["clip1"] in (0, 1)
         assert (found["short"], found["pack0"]) == (1, 1)
-        assert len(stream._plan(epoch)) == stream.batches_per_epoch == 3
+        assert len(planned_keys(stream, epoch)) == stream.batches_per_epoch == 3
     (told,) = [record.getMessage() for record in caplog.records]
     assert "share a batch with sample short (windows of 3 frames)" in told
     assert "sum to 0.4 an epoch" in told and "2.5 times as often as asked" in told
@@ -225,7 +231,8 @@ def test_ranks_take_turns(
     for rank in range(2):
         simulate_rank(monkeypatch, rank, 2)
         mine = load(SampleStream(ruler_dataset, "train", SETTINGS, mixed_view))
-        assert all(same(a, b) for a, b in zip(mine, expected[rank::2], strict=True))
+        taken = len(expected) // 2 * 2  # the others are dropped
+        assert all(same(a, b) for a, b in zip(mine, expected[:taken][rank::2], strict=True))
 
 
 def test_epochs_differ_and_views_differ(ruler_dataset: Path, tmp_path: Path) -> None:
@@ -234,11 +241,9 @@ def test_epochs_differ_and_views_differ(ruler_dataset: Path, tmp_path: Path) -> 
     more = [*rows[:-1], row("clip7", weight=0.75)]  # which comes up once, too
     two = SampleStream(ruler_dataset, "train", SETTINGS, write(ruler_dataset, tmp_path / "b", more))
 
-    def keys(stream: SampleStream, epoch: int) -> list[list[str]]:
-        return [[item.entry.key for item in batch] for batch in stream._plan(epoch)]
-
-    assert keys(one, 0) == keys(one, 0)
-    assert len({str(order) for order in (keys(one, 0), keys(one, 1), keys(two, 0))}) == 3
+    orders = [planned_keys(one, 0), planned_keys(one, 1), planned_keys(two, 0)]
+    assert planned_keys(one, 0) == orders[0]
+    assert len({str(order) for order in orders}) == 3
 
 
 def test_a_view_may_span_splits(pan_dataset: Path, tmp_path: Path) -> None:
