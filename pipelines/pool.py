@@ -41,7 +41,7 @@ CPU_LIMIT_SECONDS = 600
 MEMORY_LIMIT_BYTES = 8 * 2**30
 """Memory of a worker, bytes: above what the largest picture takes that is not refused."""
 _STALL_SECONDS = 86_400  # elapsed; the last resort, for a worker that waits for ever
-_TASKS_AHEAD_PER_WORKER = 2
+_TASKS_AHEAD = 8  # per worker, so that none waits while one takes long
 _STARTS = 3  # of all workers, for one task
 _LOOK_SECONDS = 1.0
 _NO_MEMORY = ("failed to map segment", "annot allocate memory")
@@ -83,7 +83,7 @@ class WorkerPool:
         memory_limit_bytes: int = MEMORY_LIMIT_BYTES,
     ) -> None:
         self._cpu_limit_seconds = cpu_limit_seconds
-        self._tasks_ahead = num_workers * _TASKS_AHEAD_PER_WORKER
+        self._num_workers = num_workers
         self._start = functools.partial(
             ProcessPool,
             max_workers=num_workers,
@@ -96,20 +96,25 @@ class WorkerPool:
         self._is_closed = False
 
     def map_ordered(
-        self, function: Callable[[Task], Result], tasks: Iterable[Task]
+        self,
+        function: Callable[[Task], Result],
+        tasks: Iterable[Task],
+        tasks_ahead: int = _TASKS_AHEAD,
     ) -> Iterator[tuple[Task, Done[Result] | WorkerDied]]:
         """Run tasks on all workers; yield outcomes in the order of the tasks.
 
         Args:
             function: importable; runs in a worker. Its exceptions are raised here.
             tasks: taken as workers become free, never far ahead.
+            tasks_ahead: of each worker, how many tasks are begun or finished and not yielded: few
+                where outcomes are large.
 
         Raises:
             UserError: if no worker comes up.
         """
         remaining = iter(tasks)
         ahead: deque[tuple[Task, _Submitted]] = deque()
-        for task in itertools.islice(remaining, self._tasks_ahead):
+        for task in itertools.islice(remaining, self._num_workers * tasks_ahead):
             ahead.append((task, self._submit(function, task)))
         while ahead:
             task, submitted = ahead.popleft()

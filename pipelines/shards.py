@@ -34,6 +34,8 @@ from schemas.store import Place, StorePath
 from schemas.tables import TABLE_ERRORS, read_columns, read_group, read_rows, write_table
 from transforms.degrade import MadeSample
 
+_SAMPLES_AHEAD = 2  # tasks of each worker, whose samples are in memory
+
 _ROW_TYPES: dict[str, type[Record]] = {
     "samples": SampleRow,
     "streams": StreamRow,
@@ -184,7 +186,7 @@ class _ShardBuilder:
         )
 
     def _outcomes(self, pool: WorkerPool) -> Iterator[tuple[PlannedSample, MadeSample | Outcome]]:
-        for task, outcome in pool.map_ordered(make, self._tasks()):
+        for task, outcome in pool.map_ordered(make, self._tasks(), _SAMPLES_AHEAD):
             if isinstance(outcome, Done):
                 yield from zip(task.rows, outcome.value, strict=True)
                 continue

@@ -230,7 +230,7 @@ def test_tasks_are_taken_as_workers_become_free(pool: WorkerPool) -> None:
             taken.append(number)
             yield number
 
-    outcomes = pool.map_ordered(double, tasks())
+    outcomes = pool.map_ordered(double, tasks(), tasks_ahead=2)
     assert next(outcomes) == (0, Done(0))
     assert len(taken) <= 6
     for _ in range(10):
