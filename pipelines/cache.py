@@ -14,15 +14,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from pipelines import cpu_limit
-from schemas.store import StorePath, is_url
+from schemas.store import StorePath, cache_folder, is_url
 
 _BYTES_PER_GIB = 2**30
 _LARGEST_GIB = 16.0
-
-
-def cache_folder() -> Path:
-    """Where this machine keeps what belongs to stores: VCSR_CACHE, or ~/.cache/vcsr."""
-    return Path(os.environ.get("VCSR_CACHE") or Path.home() / ".cache" / "vcsr").absolute()
 
 
 @contextmanager

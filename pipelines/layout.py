@@ -10,10 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Generic, TypeVar
 
-from pipelines.cache import cache_folder
 from pipelines.store import remove, upload
 from schemas.manifest import MANIFEST_NAME
-from schemas.store import Place, StorePath
+from schemas.store import Place, StorePath, cache_folder
 
 P = TypeVar("P", Path, StorePath, Place)
 

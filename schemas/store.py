@@ -100,6 +100,11 @@ def version(text: str) -> str:
     return f"{status.st_ino} {status.st_size} {status.st_mtime_ns}"
 
 
+def cache_folder() -> Path:
+    """Where this machine keeps what belongs to stores: VCSR_CACHE, or ~/.cache/vcsr."""
+    return Path(os.environ.get("VCSR_CACHE") or Path.home() / ".cache" / "vcsr").absolute()
+
+
 def lies_in(inner: Place, outer: Place) -> bool:
     """Whether a place is another one, or below it."""
     if isinstance(inner, Path) and isinstance(outer, Path):

@@ -37,6 +37,8 @@ class Window:
     """(T,) int64, `FrameType.code`"""
     qp: np.ndarray
     """(T,) float32, mean quantiser in the codec's own scale, -1 where it is not known"""
+    skipped: tuple[str, ...] = ()
+    """samples that were damaged, and for which this one is here"""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -49,10 +51,12 @@ class Batch:
     """the LR stream of each of the N clips"""
     draws: tuple[WindowDraw | None, ...]
     """what each of the N clips was read by; the same for all frames of a pseudo-video"""
+    skipped: tuple[str, ...]
+    """samples that were damaged, and for which others are here"""
     lr: Tensor
-    """(N, T, 3, h, w) float32 RGB in [0, 1]"""
+    """(N, T, 3, h, w) RGB: uint8 as it is loaded, float32 in [0, 1] behind `to`"""
     hr: Tensor
-    """(N, T, 3, scale * h, scale * w) float32 RGB in [0, 1]"""
+    """(N, T, 3, scale * h, scale * w) RGB: uint8 as it is loaded, float32 in [0, 1] behind `to`"""
     flow_previous: Tensor
     """(N, T, 2, h, w) float32 (x, y), LR pixels: I_t(p) ~ I_{t-1}(p + flow_t(p)); 0 if unknown"""
     flow_next: Tensor
@@ -66,8 +70,12 @@ class Batch:
     """(N, T) float32, mean quantiser in the codec's own scale, -1 where it is not known"""
 
     def to(self, device: torch.device) -> Batch:
-        """The batch on a device; a copy from pinned memory does not block."""
-        return self._map(lambda tensor: tensor.to(device, non_blocking=True))
+        """The batch on a device, ready for a network; a copy from pinned memory does not block.
+
+        Pictures become float there: until then they are a quarter of the bytes.
+        """
+        there = self._map(lambda tensor: tensor.to(device, non_blocking=True).contiguous())
+        return dataclasses.replace(there, lr=_floats(there.lr), hr=_floats(there.hr))
 
     def pin_memory(self) -> Batch:
         """The batch in page-locked memory (called by `DataLoader(pin_memory=True)`)."""
@@ -96,11 +104,12 @@ def collate(windows: Sequence[Window]) -> Batch:
         return stacked.flatten(0, 1).unsqueeze(1) if pseudo_video else stacked
 
     return Batch(
+        skipped=tuple(key for w in windows for key in w.skipped),
         keys=tuple(w.key for w in windows for _ in range(clips_per_window)),
         stream_names=tuple(w.stream_name for w in windows for _ in range(clips_per_window)),
         draws=tuple(w.draw for w in windows for _ in range(clips_per_window)),
-        lr=_images(stack([w.lr for w in windows])),
-        hr=_images(stack([w.hr for w in windows])),
+        lr=_channels_first(stack([w.lr for w in windows])),
+        hr=_channels_first(stack([w.hr for w in windows])),
         flow_previous=_channels_first(stack([w.flow.previous for w in windows])),
         flow_next=_channels_first(stack([w.flow.next for w in windows])),
         flow_valid=stack([w.flow.valid for w in windows]),
@@ -110,8 +119,8 @@ def collate(windows: Sequence[Window]) -> Batch:
 
 
 def _channels_first(x: Tensor) -> Tensor:
-    return x.movedim(-1, -3).contiguous()
+    return x.movedim(-1, -3)  # no pixel is moved before the batch is on its device
 
 
-def _images(x: Tensor) -> Tensor:
-    return _channels_first(x).float() / 255
+def _floats(x: Tensor) -> Tensor:
+    return x.float() / 255 if x.dtype is torch.uint8 else x

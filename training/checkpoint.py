@@ -31,6 +31,19 @@ _DAMAGED = (
 """What torch raises for a file that is cut, of another network, or not a checkpoint."""
 
 
+class TrainedOn(Record):
+    """A part of what a network is trained on."""
+
+    dataset_name: str
+    """the recipe's name"""
+    manifest_sha256: str
+    """of the dataset's manifest"""
+    view_sha256: str = ""
+    """of the view that it is trained on; empty for the whole split"""
+    ratio: int = 1
+    """batches of it, to those of other parts"""
+
+
 class RunConfig(Record):
     """Everything that decides the weights of a run: `config.json`."""
 
@@ -38,12 +51,8 @@ class RunConfig(Record):
     """the network"""
     training: TrainConfig
     """how it is trained"""
-    dataset_name: str
-    """the recipe's name"""
-    manifest_sha256: str
-    """of the dataset's manifest"""
-    view_sha256: str = ""
-    """of the view that it is trained on; empty for the whole split"""
+    data: list[TrainedOn]
+    """what it is trained on"""
 
 
 @dataclasses.dataclass

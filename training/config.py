@@ -27,6 +27,9 @@ class StreamSettings(Record):
     uneven: Literal["drop", "pad"] = "drop"
     """where batches do not divide evenly among ranks: leave the last ones out, or take as many
     of those that follow"""
+    damaged: Literal["refuse", "skip"] = "refuse"
+    """what becomes of a sample whose bytes are not those that were written: an error, or another
+    sample in its place, which is told and counted"""
     seed: int = 0
     """of the order of samples, of windows, crops and flips, and of the initial weights"""
 

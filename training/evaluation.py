@@ -23,6 +23,7 @@ from training.draw import Cut
 from training.index import Entry, read_index
 from training.resample import bicubic
 from training.samples import read_window
+from training.shards import CacheOptions, Shards
 
 MAX_CLIPS = 8
 """Samples of the split that are measured, evenly spaced among the sorted keys."""
@@ -56,17 +57,17 @@ class StreamScore(Record):
 class ValidationSet:
     """The part of a dataset's validation split that is measured."""
 
-    dataset: Place
+    shards: Shards
     entries: Sequence[Entry]
     num_streams: int
 
 
-def read_validation_set(dataset: Place) -> ValidationSet:
+def read_validation_set(dataset: Place, cache: CacheOptions | None = None) -> ValidationSet:
     """Choose what to measure; empty where the dataset has no validation split."""
     manifest = read_manifest(dataset)
     entries = read_index(dataset, manifest, "validation")
     every = math.ceil(len(entries) / MAX_CLIPS) or 1
-    return ValidationSet(dataset, entries[::every], len(manifest.streams))
+    return ValidationSet(Shards(dataset, manifest, cache), entries[::every], len(manifest.streams))
 
 
 def super_resolve(model: nn.Module, batch: Batch) -> Tensor:
@@ -91,13 +92,13 @@ def validate(model: nn.Module, chosen: ValidationSet, device: torch.device) -> l
     with torch.inference_mode():
         for stream in range(chosen.num_streams):
             for entry in chosen.entries:
-                batch = _whole_pictures(chosen.dataset, entry, stream).to(device)
+                batch = _whole_pictures(chosen.shards, entry, stream).to(device)
                 psnrs[batch.stream_names[0]].append(_measure(model, batch))
     model.train()
     return [_score(name, clips) for name, clips in psnrs.items()]
 
 
-def _whole_pictures(dataset: Place, entry: Entry, stream: int) -> Batch:
+def _whole_pictures(shards: Shards, entry: Entry, stream: int) -> Batch:
     cut = Cut(
         stream=stream,
         start=0,
@@ -107,7 +108,7 @@ def _whole_pictures(dataset: Place, entry: Entry, stream: int) -> Batch:
         height=entry.lr_height,
         width=entry.lr_width,
     )
-    return collate([read_window(dataset, entry, cut)])
+    return collate([read_window(shards, entry, cut)])
 
 
 def _measure(model: nn.Module, batch: Batch) -> Tensor:

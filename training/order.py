@@ -45,3 +45,18 @@ def into_batches(group: np.ndarray, batch_size: int) -> list[np.ndarray]:
     ends = np.append(begins[1:], len(order))
     turns = np.lexsort((order[ends - 1], ends - begins < batch_size))
     return [order[begins[turn] : ends[turn]] for turn in turns]
+
+
+def first_uses(shard: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Which shards a sequence comes to, in order.
+
+    Args:
+        shard: (N,) integers, where each item lies.
+
+    Returns:
+        (S,) shards in the order in which they come up, and the (S,) positions of their first items,
+        ascending.
+    """
+    shards, positions = np.unique(shard, return_index=True)
+    order = np.argsort(positions)
+    return shards[order], positions[order]

@@ -27,6 +27,7 @@ _COLUMNS = [
     "loss",
     "psnr_rgb",
     "learning_rate",
+    "skipped",
     "seconds",
     "validation_psnr_rgb",
     "validation_psnr_y",
@@ -66,10 +67,17 @@ class RunLog:
         self._board.close()
         self._file.close()
 
-    def training(self, step: int, loss: float, psnr_rgb: float, learning_rate: float) -> None:
-        """Add the means since the last row."""
+    def training(
+        self, step: int, loss: float, psnr_rgb: float, learning_rate: float, skipped: int
+    ) -> None:
+        """Add the means since the last row, and how many samples were skipped since."""
         now = time.monotonic()
-        values = {"loss": loss, "psnr_rgb": psnr_rgb, "learning_rate": learning_rate}
+        values = {
+            "loss": loss,
+            "psnr_rgb": psnr_rgb,
+            "learning_rate": learning_rate,
+            "skipped": skipped,
+        }
         self._csv.writerow({"step": step, **values, "seconds": round(now - self._began, 3)})
         for name, value in values.items():
             self._board.add_scalar(f"training/{name}", value, step)

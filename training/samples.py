@@ -18,19 +18,19 @@ from schemas.sample import (
     mv_member,
 )
 from schemas.shard import ShardError, read_member
-from schemas.store import Place
 from training.batch import Window
 from training.draw import Cut, WindowDraw
 from training.index import Entry
+from training.shards import Shards
 from transforms.decode import decode_hr, decode_lr
 from transforms.motion import Flow, dense_flow, read_blocks
 
 
-def read_window(dataset: Place, entry: Entry, cut: Cut) -> Window:
+def read_window(shards: Shards, entry: Entry, cut: Cut) -> Window:
     """Read and decode a part of a sample.
 
     Args:
-        dataset: the dataset's folder.
+        shards: of the dataset.
         entry: the sample.
         cut: the part; inside the sample.
 
@@ -39,18 +39,11 @@ def read_window(dataset: Place, entry: Entry, cut: Cut) -> Window:
         SchemaVersionError: if an incompatible release wrote the sample.
         CodecError: if a bitstream does not decode.
     """
-    path = dataset / "data" / f"{entry.shard}.tar"
-    if not path.parent.is_dir():
-        raise DatasetError(
-            f"{dataset} is published without its pixels; make the dataset first: "
-            f"python -m pipelines.materialize {dataset} --input SOURCES --output DATASET"
-        )
-    if not path.is_file():
-        raise DatasetError(f"{path} is missing, but the manifest names it: copy the dataset again")
-    with path.open("rb") as file:
+    with shards.open(entry.shard) as file:
         try:
             return _read_window(file, entry, cut)
         except ShardError as error:
+            path = f"{shards.dataset}/data/{entry.shard}.tar"
             cure = "the file is damaged, copy the dataset again"
             raise DatasetError(f"{path}, sample {entry.key}: {error}: {cure}") from error
 

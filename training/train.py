@@ -16,13 +16,15 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 from tqdm.contrib.logging import logging_redirect_tqdm
 
-from schemas.manifest import DatasetError, read_manifest
+from schemas.manifest import DatasetError
 from schemas.record import SchemaVersionError
-from schemas.store import Place, StoreError, StorePath, place_argument
+from schemas.store import StoreError, StorePath, place_argument
 from schemas.wording import counted
+from training.batches import Part
 from training.checkpoint import (
     STATE_NAME,
     RunConfig,
+    TrainedOn,
     TrainingState,
     read_config,
     restore_state,
@@ -32,6 +34,7 @@ from training.config import TrainConfig, UserError
 from training.dataset import SampleStream
 from training.evaluation import StreamScore, read_validation_set, validate
 from training.model import CompressionAwareVsr, ModelConfig
+from training.parts import match_parts
 from training.report import (
     LOG_EVERY_STEPS,
     RunLog,
@@ -40,6 +43,7 @@ from training.report import (
     where_to_look,
     write_scores,
 )
+from training.shards import CacheOptions
 from training.step import cosine, training_step
 
 logger = logging.getLogger(__name__)
@@ -57,34 +61,35 @@ class RunOptions:
     """processes that read and decode; 0 does it between the steps"""
     validate_every: int = 500
     """steps between validations, each followed by a checkpoint"""
+    cache_gib: float = CacheOptions().gib
+    """disk space for copies of a store's shards, GiB; 0 reads byte ranges instead"""
     resume: bool = False
     """go on from the run's checkpoint"""
 
 
-def train(
-    dataset: Place, config: TrainConfig, options: RunOptions, view: Path | None = None
-) -> list[StreamScore]:
+def train(parts: Sequence[Part], config: TrainConfig, options: RunOptions) -> list[StreamScore]:
     """Train, validate at the start, on the way and at the end, and leave everything in the run.
 
     Args:
-        dataset: a finished dataset.
+        parts: what to train on, of finished datasets.
         config: what decides the weights.
         options: where and how to run.
-        view: what to train on, a file that `pipelines.view` wrote; by default the whole split.
 
     Returns:
-        The last validation, one score per stream; empty without a validation split.
+        The last validation, one score per stream; empty without a validation split. It is that of
+        the first dataset.
 
     Raises:
         UserError: if it cannot be done as asked.
         DatasetError: if there is no dataset.
     """
     device = _choose_device(options.device)
-    stream = SampleStream(dataset, "train", config, view)
-    validation_set = read_validation_set(dataset)
-    run_config = _run_config(dataset, config, stream)
+    cache = CacheOptions(gib=options.cache_gib)
+    stream = SampleStream(parts, "train", config, cache)
+    validation_set = read_validation_set(parts[0].dataset, cache)
+    run_config = _run_config(parts, config, stream)
     state = _prepare(run_config, options, device)
-    is_remote = isinstance(dataset, StorePath)
+    is_remote = any(isinstance(part.dataset, StorePath) for part in parts)
     loader = DataLoader(
         stream.batches(state.step, config.steps),
         batch_size=None,
@@ -113,16 +118,18 @@ def _take_steps(
 ) -> Iterator[int]:
     """Take all remaining steps; yields the number taken where it is time for a checkpoint."""
     device = next(state.model.parameters()).device
-    since_row = list[Tensor]()
+    since_row, skipped = list[Tensor](), 0
     for batch in loader:
         learning_rate = cosine(config.learning_rate, state.step, config.steps)
         since_row.append(training_step(state, batch.to(device), learning_rate))
+        skipped += len(batch.skipped)
         pause = state.step % pause_every == 0 or state.step == config.steps
         if pause or state.step % LOG_EVERY_STEPS == 0:
             # Read the losses only here: each reading waits for the GPU.
             loss, psnr = torch.stack(since_row).mean(0).tolist()
-            log.training(state.step, loss, psnr, learning_rate)
+            log.training(state.step, loss, psnr, learning_rate, skipped)
             since_row.clear()
+            skipped = 0
         if pause:
             yield state.step
 
@@ -138,14 +145,19 @@ def _choose_device(name: str) -> torch.device:
     return torch.device(name)
 
 
-def _run_config(dataset: Place, config: TrainConfig, stream: SampleStream) -> RunConfig:
-    manifest = read_manifest(dataset)
+def _run_config(parts: Sequence[Part], config: TrainConfig, stream: SampleStream) -> RunConfig:
     return RunConfig(
-        model=ModelConfig(scale=manifest.scale),
+        model=ModelConfig(scale=stream.parts[0].manifest.scale),
         training=config,
-        dataset_name=manifest.name,
-        manifest_sha256=stream.manifest_sha256,
-        view_sha256=stream.view_sha256,
+        data=[
+            TrainedOn(
+                dataset_name=opened.manifest.name,
+                manifest_sha256=opened.manifest_sha256,
+                view_sha256=opened.view_sha256,
+                ratio=part.ratio,
+            )
+            for part, opened in zip(parts, stream.parts, strict=True)
+        ],
     )
 
 
@@ -193,9 +205,13 @@ def _check_same_run(found: RunConfig, asked: RunConfig) -> None:
 
 
 def _differences(a: RunConfig, b: RunConfig) -> list[tuple[str, object, object]]:
-    left = {**a.model_dump(exclude={"training"}), **a.training.model_dump()}
-    right = {**b.model_dump(exclude={"training"}), **b.training.model_dump()}
+    left, right = _flat(a), _flat(b)
     return [(name, left[name], right[name]) for name in left if left[name] != right[name]]
+
+
+def _flat(config: RunConfig) -> dict[str, object]:
+    data = {name: [getattr(x, name) for x in config.data] for name in TrainedOn.model_fields}
+    return {"model": config.model.model_dump(), **config.training.model_dump(), **data}
 
 
 def _at_least(least: int) -> Callable[[str], int]:
@@ -206,6 +222,13 @@ def _at_least(least: int) -> Callable[[str], int]:
         return number
 
     return count
+
+
+def _gib(text: str) -> float:
+    number = float(text)
+    if not 0 <= number < math.inf:
+        raise argparse.ArgumentTypeError(f"{text} is not a number of GiB")
+    return number
 
 
 def _learning_rate(text: str) -> float:
@@ -225,8 +248,29 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
         allow_abbrev=False,
     )
     add = parser.add_argument
-    add("dataset", type=place_argument, metavar="DATASET", help="a dataset: a folder or a URL")
-    add("--view", type=Path, metavar="PARQUET", help="what to train on; default: the whole split")
+    add(
+        "datasets",
+        nargs="+",
+        type=place_argument,
+        metavar="DATASET",
+        help="datasets, folders or URLs; the first one's validation split is measured",
+    )
+    add(
+        "--ratio",
+        nargs="+",
+        type=_at_least(1),
+        default=[],
+        metavar="N",
+        help="batches of each dataset, to those of the others; default: equally many",
+    )
+    add(
+        "--view",
+        action="append",
+        type=Path,
+        default=[],
+        metavar="PARQUET",
+        help="what to train on, of the dataset that it was written of; default: the whole split",
+    )
     add("--run", type=Path, default=options.run, help="folder for weights, log and scores")
     add("--steps", type=_at_least(1), default=defaults.steps, help="optimizer steps")
     add("--batch-size", type=_at_least(1), default=defaults.batch_size, help="samples in a batch")
@@ -250,6 +294,12 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
         default=defaults.uneven,
         help="batches that do not divide evenly among ranks: leave them out, or take some more",
     )
+    add(
+        "--damaged",
+        choices=["refuse", "skip"],
+        default=defaults.damaged,
+        help="samples whose bytes are not those that were written: end, or take others",
+    )
     add("--seed", type=int, default=defaults.seed, help="of order, crops and initial weights")
     add("--device", choices=["auto", "cpu", "cuda"], default=options.device, help="where to train")
     add(
@@ -263,6 +313,12 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
         type=_at_least(1),
         default=options.validate_every,
         help="steps between validations and checkpoints",
+    )
+    add(
+        "--cache-gib",
+        type=_gib,
+        default=options.cache_gib,
+        help="disk space for copies of a store's shards; 0 reads byte ranges instead",
     )
     add("--resume", action="store_true", help="go on from the run's checkpoint")
     return parser.parse_args(arguments)
@@ -287,7 +343,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     names = [field.name for field in dataclasses.fields(RunOptions)]
     options = RunOptions(**{name: given[name] for name in names})
     try:
-        scores = train(given["dataset"], config, options, given["view"])
+        parts = match_parts(given["datasets"], given["view"], given["ratio"])
+        scores = train(parts, config, options)
     except (UserError, DatasetError, SchemaVersionError, StoreError) as error:
         logger.error("error: %s", _message(error))
         return 2

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from pipelines import store as writing
-from pipelines.cache import cache_folder, local_copies
+from pipelines.cache import local_copies
 from pipelines.command import EXIT_FINDINGS, EXIT_OK, EXIT_USER_ERROR
 from pipelines.contact_sheet import main as sheet_main
 from pipelines.corpus import discover
@@ -35,7 +35,7 @@ from schemas.manifest import read_manifest
 from schemas.plan import PlannedSample
 from schemas.recipe_files import load_recipe
 from schemas.record import Status
-from schemas.store import StoreError, StorePath, place, place_argument, version
+from schemas.store import StoreError, StorePath, cache_folder, place, place_argument, version
 from schemas.tables import read_table
 from tests.pipelines.small import changed, make_corpus
 from tests.stores import servers

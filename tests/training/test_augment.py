@@ -31,7 +31,7 @@ def moving_window() -> Window:
 
 def worst_mismatch(window: Window) -> float:
     """Largest error of frames predicted from their neighbours, away from the border."""
-    batch = collate([window])
+    batch = collate([window]).to(torch.device("cpu"))
     from_previous = warp(batch.lr[0, :-1], batch.flow_previous[0, 1:]) - batch.lr[0, 1:]
     from_next = warp(batch.lr[0, 1:], batch.flow_next[0, :-1]) - batch.lr[0, :-1]
     inner = torch.cat([from_previous, from_next])[..., 4:-4, 4:-4]

@@ -9,6 +9,7 @@ from training.checkpoint import (
     STATE_NAME,
     WEIGHTS_NAME,
     RunConfig,
+    TrainedOn,
     TrainingState,
     load_model,
     read_config,
@@ -19,7 +20,9 @@ from training.config import TrainConfig, UserError
 from training.model import CompressionAwareVsr, ModelConfig
 
 TINY = ModelConfig(channels=8, trunk_blocks=1, modulation_blocks=1, encoder_width=4)
-CONFIG = RunConfig(model=TINY, training=TrainConfig(), dataset_name="d", manifest_sha256="0")
+CONFIG = RunConfig(
+    model=TINY, training=TrainConfig(), data=[TrainedOn(dataset_name="d", manifest_sha256="0")]
+)
 
 
 def new_state(seed: int = 0, model: ModelConfig = TINY) -> TrainingState:

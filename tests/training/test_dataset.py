@@ -18,12 +18,14 @@ from training.config import StreamSettings, UserError
 from training.dataset import SampleStream
 from training.index import read_index
 from training.samples import read_window
+from training.shards import Shards
 
 SETTINGS = StreamSettings(frames=4, crop=16, batch_size=2, seed=3)
 
 
 def load(stream: SampleStream, workers: int = 0) -> list[Batch]:
-    return list(DataLoader(stream, batch_size=None, num_workers=workers))
+    loader = DataLoader(stream, batch_size=None, num_workers=workers)
+    return [batch.to(torch.device("cpu")) for batch in loader]
 
 
 def clips(batches: list[Batch]) -> list[Batch]:
@@ -149,15 +151,16 @@ def test_ranks_take_turns_and_get_equally_many(
 def test_a_batch_tells_what_makes_it_again(ruler_dataset: Path) -> None:
     stream = SampleStream(ruler_dataset, "train", SETTINGS)
     manifest = read_manifest(ruler_dataset)
+    shards = Shards(ruler_dataset, manifest)
     index = {entry.key: entry for entry in read_index(ruler_dataset, manifest, "train")}
     turns = set()
     for batch in clips(load(stream)):
         for n, draw in enumerate(batch.draws):
             assert draw is not None and draw.key == batch.keys[n]
-            window = read_window(ruler_dataset, index[draw.key], draw.cut)
+            window = read_window(shards, index[draw.key], draw.cut)
             for name in draw.turns:
                 window = getattr(augment, name)(window)
-            again = collate([window])
+            again = collate([window]).to(torch.device("cpu"))
             assert torch.equal(again.lr[0], batch.lr[n]) and torch.equal(again.hr[0], batch.hr[n])
             assert torch.equal(again.flow_next[0], batch.flow_next[n])
             turns.add(draw.turns)

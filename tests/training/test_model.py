@@ -106,6 +106,7 @@ def test_nothing_passes_between_frames_of_a_pseudo_video(tmp_path: Path) -> None
     dataset = write_dataset(tmp_path / "dataset", [clip])
     settings = StreamSettings(frames=4, crop=16, batch_size=1)
     (batch,) = SampleStream(dataset, "train", settings)
+    batch = batch.to(torch.device("cpu"))
     model = trained()
     before = super_resolve(model, batch)
     batch.lr[2] = 1 - batch.lr[2]
@@ -177,4 +178,5 @@ def test_a_batch_overfits(pan_dataset: Path) -> None:
 
 def first_clip_batch(dataset: Path, settings: StreamSettings) -> Batch:
     stream = SampleStream(dataset, "train", settings)
-    return next(batch for batch in stream if batch.lr.shape[1] == settings.frames)
+    batch = next(batch for batch in stream if batch.lr.shape[1] == settings.frames)
+    return batch.to(torch.device("cpu"))

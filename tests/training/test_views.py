@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from torch.utils.data import DataLoader
 
 from schemas.manifest import read_manifest
@@ -16,6 +17,7 @@ from tests.training.conftest import Clip, ruler_frames, write_dataset
 from tests.training.test_dataset import same, simulate_rank
 from tests.training.test_train import SETTINGS as TRAIN_SETTINGS
 from training.batch import Batch
+from training.batches import Part
 from training.checkpoint import read_config
 from training.config import StreamSettings, UserError
 from training.dataset import SampleStream
@@ -34,8 +36,15 @@ def write(dataset: Path, path: Path, rows: Sequence[ViewRow]) -> Path:
     return path
 
 
+def viewed(
+    dataset: Path, path: Path, rows: Sequence[ViewRow], settings: StreamSettings = SETTINGS
+) -> SampleStream:
+    return SampleStream([Part(dataset, write(dataset, path, rows))], "train", settings)
+
+
 def load(stream: SampleStream, workers: int = 0) -> list[Batch]:
-    return list(DataLoader(stream, batch_size=None, num_workers=workers))
+    loader = DataLoader(stream, batch_size=None, num_workers=workers)
+    return [batch.to(torch.device("cpu")) for batch in loader]
 
 
 def counts(batches: Sequence[Batch]) -> Counter[str]:
@@ -44,9 +53,10 @@ def counts(batches: Sequence[Batch]) -> Counter[str]:
 
 def planned_keys(stream: SampleStream, epoch: int) -> list[list[str]]:
     """The keys of each batch of an epoch, without reading one."""
-    chosen, batches = stream._plan(epoch)
-    keys = stream._index.keys()
-    return [[keys[entry] for entry in stream._items.entry[chosen.item[at]]] for at in batches]
+    (part,) = stream.parts
+    plan, keys = part.plan(epoch), part.index.keys()
+    entries = part.items.entry[plan.chosen.item]
+    return [[keys[entry] for entry in entries[at]] for at in plan.batches]
 
 
 def first_frames(batch: Batch) -> list[int]:
@@ -56,9 +66,7 @@ def first_frames(batch: Batch) -> list[int]:
 
 def test_only_chosen_samples_and_streams_come_up(ruler_dataset: Path, tmp_path: Path) -> None:
     rows = [row("clip1", 1), row("clip4", 0), row("clip7")]
-    stream = SampleStream(
-        ruler_dataset, "train", SETTINGS, write(ruler_dataset, tmp_path / "v", rows)
-    )
+    stream = viewed(ruler_dataset, tmp_path / "v", rows)
     assert stream.batches_per_epoch == 2
     names = Counter[tuple[str, str]]()
     for epoch in range(12):
@@ -73,9 +81,7 @@ def test_only_chosen_samples_and_streams_come_up(ruler_dataset: Path, tmp_path: 
 def test_whole_and_fractional_weights(ruler_dataset: Path, tmp_path: Path) -> None:
     weights = {"clip0": 3, "clip1": 0.5, "clip2": 1.25, "clip3": 0.25}
     rows = [row(key, weight=weight) for key, weight in weights.items()]
-    stream = SampleStream(
-        ruler_dataset, "train", SETTINGS, write(ruler_dataset, tmp_path / "v", rows)
-    )
+    stream = viewed(ruler_dataset, tmp_path / "v", rows)
     assert stream.batches_per_epoch == 3
     total = Counter[str]()
     for epoch in range(40):
@@ -89,7 +95,7 @@ def test_whole_and_fractional_weights(ruler_dataset: Path, tmp_path: Path) -> No
 
 def test_repeats_are_drawn_anew(ruler_dataset: Path, tmp_path: Path) -> None:
     view = write(ruler_dataset, tmp_path / "v", [row("clip0", weight=6)])
-    batches = load(SampleStream(ruler_dataset, "train", SETTINGS, view))
+    batches = load(SampleStream([Part(ruler_dataset, view)], "train", SETTINGS))
     windows = {batch.lr[n].double().sum().item() for batch in batches for n in range(2)}
     assert counts(batches) == {"clip0": 6}
     assert len(windows) > 3
@@ -101,9 +107,7 @@ def test_windows_are_centred_on_a_frame(
 ) -> None:
     rows = [row("clip0", 0, 0), row("clip0", 0, 3), row("clip0", 0, 5)]
     settings = SETTINGS.model_copy(update={"frames": frames})
-    stream = SampleStream(
-        ruler_dataset, "train", settings, write(ruler_dataset, tmp_path / "v", rows)
-    )
+    stream = viewed(ruler_dataset, tmp_path / "v", rows, settings)
     for epoch in range(3):
         batches = load(stream.epoch(epoch))
         assert sorted(start for batch in batches for start in first_frames(batch)) == starts
@@ -111,9 +115,7 @@ def test_windows_are_centred_on_a_frame(
 
 def test_of_a_pseudo_video_the_picture_alone_is_taken(ruler_dataset: Path, tmp_path: Path) -> None:
     rows = [row("pack0", 1, 2), row("pack0", 1, 4), row("pack1", 0, 0), row("pack1", 0)]
-    stream = SampleStream(
-        ruler_dataset, "train", SETTINGS, write(ruler_dataset, tmp_path / "v", rows)
-    )
+    stream = viewed(ruler_dataset, tmp_path / "v", rows)
     batches = load(stream)
     found = Counter(
         (key, name, start)
@@ -133,9 +135,7 @@ def test_every_group_has_its_rounded_sum_and_comes_up(
 ) -> None:
     weights = {"clip0": 1.7, "clip1": 0.7, "short": 0.4, "pack0": 0.5}
     rows = [row(key, weight=weight) for key, weight in weights.items()]
-    stream = SampleStream(
-        ruler_dataset, "train", SETTINGS, write(ruler_dataset, tmp_path / "v", rows)
-    )
+    stream = viewed(ruler_dataset, tmp_path / "v", rows)
     for epoch in range(20):
         found = Counter(chain.from_iterable(planned_keys(stream, epoch)))
         assert found["clip0"] + found["clip1"] == 2  # 2.4
@@ -218,7 +218,7 @@ def mixed_view(ruler_dataset: Path, tmp_path: Path) -> Path:
 def test_batches_are_the_same_whatever_the_workers(
     ruler_dataset: Path, mixed_view: Path, workers: int
 ) -> None:
-    stream = SampleStream(ruler_dataset, "train", SETTINGS, mixed_view).batches(3, 21)
+    stream = SampleStream([Part(ruler_dataset, mixed_view)], "train", SETTINGS).batches(3, 21)
     alone, together = load(stream), load(stream, workers)
     assert len(alone) == len(together) == 18
     assert all(same(a, b) for a, b in zip(alone, together, strict=True))
@@ -227,19 +227,23 @@ def test_batches_are_the_same_whatever_the_workers(
 def test_ranks_take_turns(
     ruler_dataset: Path, mixed_view: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    expected = load(SampleStream(ruler_dataset, "train", SETTINGS, mixed_view))
+    expected = load(SampleStream([Part(ruler_dataset, mixed_view)], "train", SETTINGS))
     for rank in range(2):
         simulate_rank(monkeypatch, rank, 2)
-        mine = load(SampleStream(ruler_dataset, "train", SETTINGS, mixed_view))
+        mine = load(SampleStream([Part(ruler_dataset, mixed_view)], "train", SETTINGS))
         taken = len(expected) // 2 * 2  # the others are dropped
         assert all(same(a, b) for a, b in zip(mine, expected[:taken][rank::2], strict=True))
 
 
 def test_epochs_differ_and_views_differ(ruler_dataset: Path, tmp_path: Path) -> None:
     rows = [row(f"clip{n}") for n in range(8)]
-    one = SampleStream(ruler_dataset, "train", SETTINGS, write(ruler_dataset, tmp_path / "a", rows))
+    one = SampleStream(
+        [Part(ruler_dataset, write(ruler_dataset, tmp_path / "a", rows))], "train", SETTINGS
+    )
     more = [*rows[:-1], row("clip7", weight=0.75)]  # which comes up once, too
-    two = SampleStream(ruler_dataset, "train", SETTINGS, write(ruler_dataset, tmp_path / "b", more))
+    two = SampleStream(
+        [Part(ruler_dataset, write(ruler_dataset, tmp_path / "b", more))], "train", SETTINGS
+    )
 
     orders = [planned_keys(one, 0), planned_keys(one, 1), planned_keys(two, 0)]
     assert planned_keys(one, 0) == orders[0]
@@ -249,8 +253,8 @@ def test_epochs_differ_and_views_differ(ruler_dataset: Path, tmp_path: Path) -> 
 def test_a_view_may_span_splits(pan_dataset: Path, tmp_path: Path) -> None:
     view = write(pan_dataset, tmp_path / "v", [row("pan0"), row("pan5", 1), row("pan6", 0, 1)])
     settings = SETTINGS.model_copy(update={"frames": 3})
-    train = load(SampleStream(pan_dataset, "train", settings, view))
-    validation = load(SampleStream(pan_dataset, "validation", settings, view))
+    train = load(SampleStream([Part(pan_dataset, view)], "train", settings))
+    validation = load(SampleStream([Part(pan_dataset, view)], "validation", settings))
     assert counts(train) == {"pan0": 1}
     assert counts(validation) == {"pan5": 1, "pan6": 1}
 
@@ -258,13 +262,13 @@ def test_a_view_may_span_splits(pan_dataset: Path, tmp_path: Path) -> None:
 def test_a_view_without_the_split_is_refused(pan_dataset: Path, tmp_path: Path) -> None:
     view = write(pan_dataset, tmp_path / "v", [row("pan5")])
     with pytest.raises(UserError, match="no sample of the split 'train'"):
-        SampleStream(pan_dataset, "train", SETTINGS, view)
+        SampleStream([Part(pan_dataset, view)], "train", SETTINGS)
 
 
 def test_the_smallest_weight_comes_up(ruler_dataset: Path, tmp_path: Path) -> None:
     rows = [row("clip0"), row("clip1", weight=1e-9)]
     view = write(ruler_dataset, tmp_path / "v", rows)
-    assert counts(load(SampleStream(ruler_dataset, "train", SETTINGS, view))) == {
+    assert counts(load(SampleStream([Part(ruler_dataset, view)], "train", SETTINGS))) == {
         "clip0": 1, "clip1": 1,
     }  # fmt: skip
 
@@ -272,7 +276,7 @@ def test_the_smallest_weight_comes_up(ruler_dataset: Path, tmp_path: Path) -> No
 def test_windows_are_checked_against_what_is_chosen(ruler_dataset: Path, tmp_path: Path) -> None:
     view = write(ruler_dataset, tmp_path / "v", [row("short")])
     with pytest.raises(UserError, match=r"every sample of view .*v: use --frames 3 or less"):
-        SampleStream(ruler_dataset, "train", SETTINGS, view)
+        SampleStream([Part(ruler_dataset, view)], "train", SETTINGS)
 
 
 def run(dataset: Path, run: Path, *more: str) -> int:
@@ -305,7 +309,7 @@ def test_a_run_is_not_resumed_with_another_view(
     first = str(write(pan_dataset, tmp_path / "first", [row("pan0", 1), row("pan1", 1)]))
     second = str(write(pan_dataset, tmp_path / "second", [row("pan0", 1)]))
     assert run(pan_dataset, folder, "--steps", "1", "--view", first) == 0
-    assert len(read_config(folder).view_sha256) == 64
+    assert len(read_config(folder).data[0].view_sha256) == 64
     assert run(pan_dataset, folder, "--steps", "2", "--resume", "--view", second) == 2
     assert "view_sha256 was" in caplog.text
     assert run(pan_dataset, folder, "--steps", "2", "--resume") == 2

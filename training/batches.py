@@ -1,0 +1,293 @@
+"""Batch number n of a dataset: a pure function of the dataset, the settings and n.
+
+Batches are numbered through all epochs, and everything about batch `n` follows from `n`: its
+samples from (seed, epoch, manifest, view), and each sample's stream, window, crop and flips from
+(seed, epoch, key).
+
+The order comes to a few shards at a time (`StreamSettings.mixed_shards`). A batch holds either
+videos or unrelated frames, and one window length. A sample that is shorter than the window is used
+whole, in batches of its own length; each sample comes up once an epoch, or as often as the view
+says, so the last batch of a length may be smaller.
+"""
+
+import dataclasses
+import itertools
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from schemas.manifest import DatasetError, read_manifest
+from schemas.store import Place
+from schemas.view import ANY
+from schemas.wording import counted
+from training.augment import AUGMENTATIONS
+from training.batch import Batch, Window, collate
+from training.config import StreamSettings, UserError
+from training.draw import Cut, WindowDraw
+from training.index import Entry, SampleIndex, read_index
+from training.items import (
+    Choice,
+    Items,
+    choose,
+    fractions_scale,
+    times_an_epoch,
+    view_items,
+    whole_samples,
+)
+from training.order import by_shards, first_uses, into_batches
+from training.samples import read_window
+from training.shards import CacheOptions, Shards
+from transforms.draw import generator
+
+logger = logging.getLogger(__name__)
+
+_MOST_SCALE = 2.0  # fractions of weights that sum to less than a half are told of
+_MOST_SKIPPED = 100  # samples in a row; then it is not the samples
+_SHARDS_AHEAD = 4  # copied while those before them are read
+
+
+class Part(NamedTuple):
+    """What to train on."""
+
+    dataset: Place
+    """the dataset's folder, local or in a store"""
+    view: Path | None = None
+    """what to take of it, a file that `pipelines.view` wrote; by default the whole split"""
+    ratio: int = 1
+    """batches of it, to those of other parts; 1 or more"""
+
+
+class _Item(NamedTuple):
+    """What a window is taken of."""
+
+    entry: Entry
+    stream: int
+    """-1: any"""
+    frame: int
+    """-1: any"""
+    repeat: int
+    """how many times it came up before in the epoch"""
+    num_frames: int
+    """T, of the window"""
+
+
+class EpochPlan(NamedTuple):
+    """What comes up in an epoch."""
+
+    epoch: int
+    """0-based"""
+    chosen: Choice
+    """items in the order in which they come up"""
+    batches: list[np.ndarray]
+    """positions in that order that make each batch, ascending, (N,) int64"""
+    shards: np.ndarray
+    """(S,) shards in the order in which they are first used, indices"""
+    first_use: np.ndarray
+    """(S,) positions at which each of these is first used, ascending"""
+
+
+class Batches:
+    """The batches of a part.
+
+    Args:
+        part: the dataset, and what to take of it.
+        split: train or validation.
+        settings: how samples become batches.
+        cache: of a store's shards.
+
+    Raises:
+        DatasetError: if there is no dataset.
+        UserError: if no batch can be made as asked.
+    """
+
+    def __init__(
+        self, part: Part, split: str, settings: StreamSettings, cache: CacheOptions | None = None
+    ) -> None:
+        self._settings = settings
+        self.manifest = read_manifest(part.dataset)
+        self.manifest_sha256, self.view_sha256 = self.manifest.sha256, ""
+        self.shards = Shards(part.dataset, self.manifest, cache)
+        self.index = read_index(part.dataset, self.manifest, split)
+        self.items = whole_samples(self.index)
+        if part.view is not None:
+            self.items, self.view_sha256 = view_items(part.view, self.manifest, self.index)
+            _check_view(part.view, split, self.items.entry)
+        chosen = np.unique(self.items.entry)
+        origin = f"view {part.view}" if part.view else str(part.dataset)
+        _check_can_be_met(self.index, chosen, origin, split, settings)
+        self._window_frames = _window_frames(self.index, self.items, settings.frames)
+        self._group = self._window_frames * 2 + self.index.is_pseudo_video[self.items.entry]
+        self._groups = [np.flatnonzero(self._group == group) for group in np.unique(self._group)]
+        self.per_epoch = self._count()
+        self._planned: EpochPlan | None = None
+        self._num_expected = 0
+
+    def batch(self, number: int) -> Batch:
+        """Batch `number`, counted through all epochs.
+
+        Raises:
+            DatasetError: if a sample is damaged.
+        """
+        epoch, position = divmod(number, self.per_epoch)
+        if self._planned is None or self._planned.epoch != epoch:
+            self._planned, self._num_expected = self.plan(epoch), 0
+        plan = self._planned
+        self._expect_shards(plan, position)
+        items = [
+            (int(plan.chosen.item[at]), int(plan.chosen.repeat[at]))
+            for at in plan.batches[position]
+        ]
+        return collate([self._readable_window(*item, epoch) for item in items])
+
+    def plan(self, epoch: int) -> EpochPlan:
+        """What comes up in an epoch; nothing is read for it."""
+        hashes = (self.manifest_sha256, self.view_sha256)
+        rng = generator("order", self._settings.seed, epoch, *hashes)
+        chosen = choose(self.items, self._groups, rng)
+        shard = self.index.shard[self.items.entry[chosen.item]]
+        order = by_shards(shard, self._settings.mixed_shards, rng)
+        chosen = Choice(chosen.item[order], chosen.repeat[order])
+        batches = into_batches(self._group[chosen.item], self._settings.batch_size)
+        return EpochPlan(epoch, chosen, batches, *first_uses(shard[order]))
+
+    @property
+    def room_needed(self) -> int:
+        """Bytes of the shards that are mixed, and of those that are copied ahead, at most."""
+        used = np.unique(self.index.shard[self.items.entry])
+        sizes = self.shards.sizes(self.index.shards[number] for number in used)
+        return sum(sorted(sizes)[-(self._settings.mixed_shards + _SHARDS_AHEAD) :])
+
+    def _expect_shards(self, plan: EpochPlan, position: int) -> None:
+        num_used = int(np.searchsorted(plan.first_use, plan.batches[position][-1], side="right"))
+        start = max(self._num_expected, num_used - self._settings.mixed_shards)
+        stop = num_used + _SHARDS_AHEAD
+        numbers = plan.shards[start:stop]
+        self.shards.expect(self.index.shards[number] for number in numbers)
+        self._num_expected = max(self._num_expected, stop)
+
+    def _count(self) -> int:
+        sizes = [times_an_epoch(self.items.weight[group]) for group in self._groups]
+        for group in self._groups:
+            self._warn_of_scale(group)
+        return sum(-(-size // self._settings.batch_size) for size in sizes)
+
+    def _warn_of_scale(self, group: np.ndarray) -> None:
+        scale = fractions_scale(self.items.weight[group])
+        if scale > _MOST_SCALE:
+            logger.warning(
+                "the weights of the rows of the view that can share a batch with sample %s "
+                "(windows of %d frames) have fractions that sum to %.3g an epoch: one of these "
+                "rows comes up in each, %.3g times as often as asked; make their weights larger, "
+                "or leave them out",
+                self.index[int(self.items.entry[group[0]])].key,
+                self._window_frames[group[0]],
+                1 / scale,
+                scale,
+            )
+
+    def _readable_window(self, index: int, repeat: int, epoch: int) -> Window:
+        """The window of an item, or of the next in its group that is not damaged."""
+        skipped = list[str]()
+        for number in self._with_substitutes(index):
+            item = self._item(number, repeat)
+            try:
+                window = self._window(item, epoch)
+            except DatasetError as error:
+                if self._settings.damaged == "refuse":
+                    raise
+                logger.warning("skipped: %s", error)
+                skipped.append(item.entry.key)
+            else:
+                return dataclasses.replace(window, skipped=tuple(skipped))
+        raise DatasetError(
+            f"{counted(len(skipped), 'sample')} in a row of {self.shards.dataset} cannot be read, "
+            f"the first is {skipped[0]}: copy the dataset again"
+        )
+
+    def _with_substitutes(self, index: int) -> Iterator[int]:
+        group = np.flatnonzero(self._group == self._group[index])
+        start = int(np.searchsorted(group, index))
+        in_turn = itertools.chain(group[start:], group[:start])
+        return map(int, itertools.islice(in_turn, _MOST_SKIPPED))
+
+    def _item(self, index: int, repeat: int) -> _Item:
+        items = self.items
+        return _Item(
+            entry=self.index[int(items.entry[index])],
+            stream=int(items.stream[index]),
+            frame=int(items.frame[index]),
+            repeat=repeat,
+            num_frames=int(self._window_frames[index]),
+        )
+
+    def _window(self, item: _Item, epoch: int) -> Window:
+        identity = (item.entry.key, item.stream, item.frame, item.repeat)
+        rng = generator("window", self._settings.seed, epoch, *identity)
+        cut = _draw_cut(item, self._settings, len(self.manifest.streams), rng)
+        window = read_window(self.shards, item.entry, cut)
+        turns = [turn for turn in AUGMENTATIONS if rng.random() < 0.5]
+        for turn in turns:
+            window = turn(window)
+        draw = WindowDraw(key=item.entry.key, cut=cut, turns=tuple(t.__name__ for t in turns))
+        return dataclasses.replace(window, draw=draw)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**vars(self), "_planned": None}
+
+
+def _draw_cut(
+    item: _Item, settings: StreamSettings, num_streams: int, rng: np.random.Generator
+) -> Cut:
+    entry, count = item.entry, item.num_frames
+    stream = int(rng.integers(num_streams))
+    start = int(rng.integers(entry.num_frames - count + 1))
+    if item.frame != ANY:  # in the middle, or as near to it as the ends of the clip allow
+        start = min(max(item.frame - count // 2, 0), entry.num_frames - count)
+    return Cut(
+        stream=stream if item.stream == ANY else item.stream,
+        start=start,
+        count=count,
+        top=int(rng.integers(entry.lr_height - settings.crop + 1)),
+        left=int(rng.integers(entry.lr_width - settings.crop + 1)),
+        height=settings.crop,
+        width=settings.crop,
+    )
+
+
+def _window_frames(index: SampleIndex, items: Items, frames: int) -> np.ndarray:
+    """(N,) frames of each item's window. Of unrelated pictures, the one asked for comes alone."""
+    alone = index.is_pseudo_video[items.entry] & (items.frame != ANY)
+    return np.where(alone, 1, np.minimum(frames, index.num_frames[items.entry]))
+
+
+def _check_view(view: Path, split: str, entries: np.ndarray) -> None:
+    if not len(entries):
+        raise UserError(
+            f"--view {view} has no sample of the split {split!r}: choose some of it, too"
+        )
+
+
+def _check_can_be_met(
+    index: SampleIndex, chosen: np.ndarray, origin: str, split: str, settings: StreamSettings
+) -> None:
+    if not len(chosen):
+        raise UserError(
+            f"{origin} has no samples in its split {split!r}: synthesise it from more sources, "
+            "or look at its table of failures"
+        )
+    longest = index.num_frames[chosen].max()
+    if settings.frames > longest:
+        raise UserError(
+            f"windows of {settings.frames} frames are longer than every sample of {origin}: "
+            f"use --frames {longest} or less, or synthesise or choose longer clips"
+        )
+    sides = np.minimum(index.lr_height, index.lr_width)[chosen]
+    smallest = index[int(chosen[sides.argmin()])]
+    if settings.crop > sides.min():
+        raise UserError(
+            f"a crop of {settings.crop} LR pixels does not fit into sample {smallest.key} of "
+            f"{smallest.lr_height}x{smallest.lr_width}: use --crop {sides.min()} or less"
+        )
