@@ -136,7 +136,7 @@ class SampleStream(IterableDataset[Batch]):
             "state_version": _STATE_VERSION,
             "manifest_sha256": [part.manifest_sha256 for part in self.parts],
             "view_sha256": [part.view_sha256 for part in self.parts],
-            "ratios": self._turns.ratios,
+            "ratios": list(self._turns.ratios),
             "settings": self._settings.model_dump(),
         }
 

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 from torch.utils.data import DataLoader
+from torchdata.stateful_dataloader import StatefulDataLoader
 
 from schemas.manifest import MANIFEST_NAME, DatasetError, read_manifest
 from schemas.record import SchemaVersionError
@@ -14,6 +15,7 @@ from schemas.tables import read_table, write_table
 from tests.training.conftest import CELL, SCALE, Clip, ruler_frames
 from training import augment
 from training.batch import Batch, collate
+from training.batches import Part
 from training.config import StreamSettings, UserError
 from training.dataset import SampleStream
 from training.index import read_index
@@ -184,6 +186,113 @@ def test_a_state_goes_on_where_it_was(ruler_dataset: Path) -> None:
         other.load_state_dict(state)
 
 
+@pytest.mark.filterwarnings("ignore:This DataLoader will create")
+@pytest.mark.filterwarnings("ignore:'set_vital' is deprecated")  # torchdata 0.11 calls it
+def test_a_stateful_loader_goes_on_with_as_many_workers(ruler_dataset: Path) -> None:
+    def loader() -> StatefulDataLoader:
+        stream = SampleStream(ruler_dataset, "train", SETTINGS).batches(0, 12)
+        return StatefulDataLoader(stream, batch_size=None, num_workers=2)
+
+    whole, broken_off = list(loader()), loader()
+    batches = iter(broken_off)
+    first = [next(batches) for _ in range(5)]
+    resumed = loader()
+    resumed.load_state_dict(broken_off.state_dict())
+    rest = list(resumed)
+    assert len(first) + len(rest) == len(whole) == 12
+    assert all(same(a, b) for a, b in zip([*first, *rest], whole, strict=True))
+
+
+@pytest.mark.parametrize("ranks_after", [1, 3])
+def test_a_kept_state_goes_on_with_other_ranks_and_workers(
+    ruler_dataset: Path, ranks_after: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = load(SampleStream(ruler_dataset, "train", SETTINGS).batches(0, 18))
+    found: dict[int, Batch] = {}
+    for rank in range(2):
+        simulate_rank(monkeypatch, rank, 2)
+        stream = SampleStream(ruler_dataset, "train", SETTINGS).batches(0, 18)
+        for number, batch in zip(range(rank, 6, 2), load(stream), strict=False):
+            found[number] = batch
+        state = json.loads(json.dumps(stream.state_after(3)))
+    for rank in range(ranks_after):
+        simulate_rank(monkeypatch, rank, ranks_after)
+        stream = SampleStream(ruler_dataset, "train", SETTINGS).going_on(state, stop=18)
+        for place, batch in enumerate(load(stream, workers=rank % 2)):
+            found[6 + rank + place * ranks_after] = batch
+    assert sorted(found) == list(range(18))
+    assert all(same(found[number], expected[number]) for number in found)
+    other = SampleStream(ruler_dataset, "train", SETTINGS.model_copy(update={"crop": 8}))
+    with pytest.raises(UserError, match="settings"):
+        other.going_on(state)
+
+
+def test_any_batch_can_be_asked_for(ruler_dataset: Path) -> None:
+    stream = SampleStream(ruler_dataset, "train", SETTINGS)
+    expected = load(stream.batches(0, 16))
+    for number in (15, 0, 7, 6):
+        assert same(stream.batch(number).to(torch.device("cpu")), expected[number])
+
+
+@pytest.mark.filterwarnings("ignore:This DataLoader will create")
+@pytest.mark.parametrize("start_method", ["fork", "spawn"])
+def test_batches_are_the_same_in_forked_and_spawned_workers(
+    ruler_dataset: Path, start_method: str
+) -> None:
+    stream = SampleStream(ruler_dataset, "train", SETTINGS)
+    loader = DataLoader(
+        stream, batch_size=None, num_workers=2, multiprocessing_context=start_method
+    )
+    for batch, expected in zip(loader, load(stream), strict=True):
+        assert same(batch.to(torch.device("cpu")), expected)
+        assert torch.equal(batch.flow_next, expected.flow_next)
+
+
+def test_pictures_are_bytes_until_they_are_on_a_device(ruler_dataset: Path) -> None:
+    batch = SampleStream(ruler_dataset, "train", SETTINGS).batch(0)
+    there = batch.to(torch.device("cpu"))
+    assert batch.lr.dtype == batch.hr.dtype == torch.uint8
+    assert torch.equal(there.hr, batch.hr / 255) and there.hr.dtype == torch.float32
+    assert there.hr.is_contiguous() and there.flow_next.is_contiguous()
+    assert torch.equal(there.to(torch.device("cpu")).lr, there.lr)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="pinned memory needs a GPU")
+def test_batches_are_pinned(ruler_dataset: Path) -> None:
+    stream = SampleStream(ruler_dataset, "train", SETTINGS)
+    for batch, expected in zip(
+        DataLoader(stream, batch_size=None, pin_memory=True), load(stream), strict=True
+    ):
+        assert batch.lr.is_pinned()
+        assert same(batch.to(torch.device("cuda")).to(torch.device("cpu")), expected)
+
+
+def test_datasets_are_mixed_by_their_ratios(ruler_dataset: Path, pan_dataset: Path) -> None:
+    parts = [Part(ruler_dataset, ratio=3), Part(pan_dataset, ratio=1)]
+    stream = SampleStream(parts, "train", SETTINGS)
+    ruler = SampleStream(ruler_dataset, "train", SETTINGS)
+    pan = SampleStream(pan_dataset, "train", SETTINGS)
+    assert (ruler.batches_per_epoch, pan.batches_per_epoch) == (7, 3)
+    assert stream.batches_per_epoch == 12  # three rounds of four: each came up whole
+    batches = load(stream)
+    from_pan = [b for b in batches if b.keys[0].startswith("pan")]
+    from_ruler = [b for b in batches if not b.keys[0].startswith("pan")]
+    assert (len(from_ruler), len(from_pan)) == (9, 3)
+    for found, alone in ((from_ruler, ruler.batches(0, 9)), (from_pan, pan.batches(0, 3))):
+        assert all(same(a, b) for a, b in zip(found, load(alone), strict=True))
+    assert all(same(a, b) for a, b in zip(load(stream, workers=2), batches, strict=True))
+
+
+def test_datasets_of_two_scales_are_refused(
+    ruler_dataset: Path, tiny_dataset: Callable[[list[Clip]], Path]
+) -> None:
+    other = tiny_dataset([Clip("a", "train", SampleKind.CLIP, ruler_frames(4))])
+    manifest = json.loads((other / MANIFEST_NAME).read_text())
+    (other / MANIFEST_NAME).write_text(json.dumps({**manifest, "scale": 2}))
+    with pytest.raises(UserError, match=r"dataset is x4, .*dataset is x2: take some out"):
+        SampleStream([Part(ruler_dataset), Part(other)], "train", SETTINGS)
+
+
 def test_epochs_and_seeds_differ_and_repeat(ruler_dataset: Path) -> None:
     stream = SampleStream(ruler_dataset, "train", SETTINGS)
     first, again, second = load(stream.epoch(0)), load(stream.epoch(0)), load(stream.epoch(1))
@@ -260,6 +369,50 @@ def test_damage_is_an_error_not_another_sample(
     (dataset / "index" / "samples" / "train-000000.parquet").unlink()
     with pytest.raises(DatasetError, match=r"train-000000\.parquet is missing"):
         SampleStream(dataset, "train", SETTINGS)
+
+
+def spoil(dataset: Path, keys: set[str]) -> None:
+    (rows,) = [
+        read_table(str(path), SampleRow) for path in (dataset / "index" / "samples").iterdir()
+    ]
+    shard = dataset / "data" / "train-000000.tar"
+    data = bytearray(shard.read_bytes())
+    for row in rows:
+        if row.key in keys:
+            data[row.members[0].offset + 5] ^= 1
+    shard.write_bytes(data)
+
+
+def test_damaged_samples_are_skipped_and_counted_where_asked(
+    tiny_dataset: Callable[[list[Clip]], Path], caplog: pytest.LogCaptureFixture
+) -> None:
+    clips = [Clip(f"c{n}", "train", SampleKind.CLIP, ruler_frames(4)) for n in range(4)]
+    dataset = tiny_dataset([*clips, Clip("short", "train", SampleKind.CLIP, ruler_frames(2))])
+    settings = SETTINGS.model_copy(update={"damaged": "skip"})
+    whole = load(SampleStream(dataset, "train", settings))
+    spoil(dataset, {"c1", "c2"})
+    stream = SampleStream(dataset, "train", settings)
+    batches = load(stream)
+    assert [b.lr.shape for b in batches] == [b.lr.shape for b in whole]
+    assert sorted(key for b in batches for key in b.skipped) == ["c1", "c2", "c2"]
+    assert sorted(key for b in batches for key in b.keys) == ["c0", "c3", "c3", "c3", "short"]
+    assert "skipped: " in caplog.text and "sample c1: " in caplog.text
+    for batch, expected in zip(batches, whole, strict=True):
+        for n, key in enumerate(expected.keys):
+            if key in {"c0", "c3", "short"}:  # nothing else is another
+                assert batch.keys[n] == key and torch.equal(batch.lr[n], expected.lr[n])
+    assert all(same(a, b) for a, b in zip(load(stream, workers=2), batches, strict=True))
+    with pytest.raises(DatasetError, match="checksum"):
+        load(SampleStream(dataset, "train", SETTINGS))
+
+
+def test_nothing_but_damage_is_an_error(tiny_dataset: Callable[[list[Clip]], Path]) -> None:
+    clips = [Clip(f"c{n}", "train", SampleKind.CLIP, ruler_frames(4)) for n in range(3)]
+    dataset = tiny_dataset(clips)
+    (dataset / "data" / "train-000000.tar").write_bytes(b"")
+    settings = SETTINGS.model_copy(update={"damaged": "skip"})
+    with pytest.raises(DatasetError, match=r"3 samples in a row .* cannot be read"):
+        load(SampleStream(dataset, "train", settings))
 
 
 @pytest.mark.parametrize("name", ["../a/data/train-000000", "/etc/passwd", "a\nb", ""])

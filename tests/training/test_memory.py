@@ -1,0 +1,32 @@
+"""Reading for ever takes no more memory."""
+
+from pathlib import Path
+
+import psutil
+import pytest
+
+from training.config import StreamSettings
+from training.dataset import SampleStream
+
+_BATCH = 10
+
+
+@pytest.mark.parametrize(
+    ("num_samples", "most_bytes_each"),
+    [(3000, 8000), pytest.param(100_000, 200, marks=pytest.mark.long)],
+)
+def test_memory_does_not_grow_with_samples(
+    ruler_dataset: Path, num_samples: int, most_bytes_each: int
+) -> None:
+    settings = StreamSettings(frames=4, crop=8, batch_size=_BATCH)
+    stream = SampleStream(ruler_dataset, "train", settings)
+    process = psutil.Process()
+    warm = num_samples // 10
+    seen, before = 0, 0
+    for number in range(10 * num_samples):
+        seen += len(stream.batch(number).keys)
+        if not before and seen >= warm:
+            before, first = process.memory_info().rss, seen
+        if seen >= num_samples:
+            break
+    assert process.memory_info().rss - before < most_bytes_each * (seen - first)
