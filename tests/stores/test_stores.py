@@ -265,18 +265,6 @@ def test_one_run_of_a_machine_at_a_time_writes_to_a_place(
     assert not StorePath(output).exists()
 
 
-def test_training_reads_the_same_from_a_store(gcs: str, local: Path) -> None:
-    from training.config import StreamSettings
-    from training.dataset import SampleStream
-
-    output = put_dataset(local, StorePath(f"{GS}/trained/ds"))
-    settings = StreamSettings(frames=3, crop=8, batch_size=2)
-    there, here = (SampleStream(root, "train", settings) for root in (output, local))
-    for a, b in zip(there, here, strict=True):
-        assert a.keys == b.keys
-        assert torch.equal(a.lr, b.lr) and torch.equal(a.hr, b.hr)
-
-
 @pytest.mark.long
 def test_a_killed_run_goes_on_where_it_stopped(s3: Proxy, local: Path) -> None:
     source, output = put_corpus(local, "killed"), StorePath(f"{S3}/killed/ds")
