@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from benchmarks.clusters import dask_engine, portable_engine
+from benchmarks.running import run_quietly
 from pipelines.demo import demo_inputs
 from pipelines.engines import choose_engine
 from pipelines.finish import finish_dataset
@@ -148,11 +149,7 @@ class _Bench:
         recipe = self._folder / "recipe.yaml"  # JSON is YAML
         recipe.write_text(self._recipe.model_dump_json(exclude_none=True))
         arguments = [*inputs, f"--output={self._planned}", f"--recipe={recipe}", "--plan-only"]
-        said = io.StringIO()
-        with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
-            status = synthesize(arguments)
-        if status:
-            raise SystemExit(said.getvalue())
+        run_quietly(synthesize, arguments)
 
     def measure(self, engine: str, workers: int) -> _Run:
         """Make all shards once."""

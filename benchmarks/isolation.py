@@ -6,7 +6,6 @@ whose workers may die alone and have limits on CPU time and memory; both probe t
 
 import argparse
 import contextlib
-import io
 import itertools
 import multiprocessing
 import statistics
@@ -21,6 +20,7 @@ from typing import Any, NamedTuple
 
 import cv2
 
+from benchmarks.running import run_quietly
 from pipelines.corpus import discover
 from pipelines.demo import demo_inputs
 from pipelines.layout import Layout
@@ -101,11 +101,7 @@ def _make_tasks(folder: Path, inputs: Sequence[str], recipe: Recipe) -> Iterator
     file.write_text(recipe.model_dump_json(exclude_none=True))
     arguments = [part for path in inputs for part in ("--input", path)]
     arguments += [f"--output={folder / 'set'}", f"--recipe={file}", "--plan-only"]
-    said = io.StringIO()
-    with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
-        status = synthesize(arguments)
-    if status:
-        raise SystemExit(said.getvalue())
+    run_quietly(synthesize, arguments)
     layout = Layout(folder / "set")
     sources = {row.source_id: row for row in read_table(str(layout.sources), Source)}
     paths = {row.source_id: row.paths for row in read_table(str(layout.locations), Location)}

@@ -28,11 +28,9 @@ from typing import Any, NamedTuple
 import av.logging
 import numpy as np
 
-from pipelines.corpus import discover
+from benchmarks.running import plan_inputs
 from pipelines.demo import demo_inputs
 from pipelines.make import MakeTask, read_pictures, sizes_of
-from pipelines.plan import Plan, make_plan
-from pipelines.probe import Probed, files_of, probe
 from schemas.plan import PlannedSample
 from schemas.recipe import Recipe
 from schemas.sample import SampleKind
@@ -153,7 +151,7 @@ def measure(name: str, options: argparse.Namespace) -> Row:
         options: of the command.
     """
     recipe = recipe_of(name, options)
-    plan, paths = _plan(options.input or demo_inputs(), recipe)
+    plan, paths = plan_inputs(options.input or demo_inputs(), recipe, _SEED)
     is_wanted = [(row.kind is SampleKind.CLIP) == (name == "clips") for row in plan.samples]
     rows = [row for row, wanted in zip(plan.samples, is_wanted, strict=True) if wanted]
     step = max(1, len(rows) // options.samples)
@@ -163,22 +161,6 @@ def measure(name: str, options: argparse.Namespace) -> Row:
         task = MakeTask(recipe=recipe, seed=_SEED, rows=[row], sources=sources, paths=paths)
         clips.append(_encode(task, row))
     return _row(name, clips)
-
-
-def _plan(inputs: Sequence[str], recipe: Recipe) -> tuple[Plan, dict[str, list[str]]]:
-    """The plan, and where the sources lie."""
-    found: list[tuple[Probed, Sequence[str]]] = []
-    for entry in discover(inputs):
-        probed = probe(entry, recipe, _SEED)
-        if probed is not None:
-            found.append((probed, entry.paths))
-            continue
-        for file in files_of(entry):
-            alone = probe(file, recipe, _SEED)
-            assert alone is not None  # only folders may be no source of their own
-            found.append((alone, file.paths))
-    paths = {probed.source.source_id: list(where) for probed, where in found}
-    return make_plan([probed for probed, _ in found], [], recipe, _SEED), paths
 
 
 def _encode(task: MakeTask, row: PlannedSample) -> _Clip:
