@@ -59,7 +59,8 @@ def write_clips(
     """
     found = _changed(recipe, WHOLE, num_frames)
     plan, paths = plan_inputs(inputs, found, _SEED)
-    rows = [row for row in plan.samples if row.kind is SampleKind.CLIP]
+    clips = [row for row in plan.samples if row.kind is SampleKind.CLIP]
+    rows = [row for row in clips if row.spans[0].count >= num_frames]
     if not rows:
         raise SystemExit(f"no video among the inputs has {num_frames} frames without a cut")
     sources = {source.source_id: source for source in plan.sources}
