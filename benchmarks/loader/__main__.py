@@ -261,7 +261,7 @@ def _measure(sections: Sequence[_Section], rounds: int) -> _Readings:
 def _print_section(section: _Section, readings: _Readings) -> None:
     print(f"\n{section.title}")
     print(
-        f"  {'':26} {'windows/s':>10} {'CPU ms':>10} {'ours is':>8} {'by round':>16}"
+        f"  {'':26} {'windows/s':>10} {'per CPU s':>10} {'ours is':>8} {'by round':>16}"
         f" {'MB/sample':>10} {'bytes/pixel':>12}"
     )
     ours = readings[section.title, _OURS]
@@ -273,7 +273,7 @@ def _print_section(section: _Section, readings: _Readings) -> None:
         )
         print(
             f"  {contender.name:26} {max(r.windows / r.seconds for r in each):10.2f}"
-            f" {_best(each):10.1f} {_best(each) / _best(ours):7.2f}x"
+            f" {1000 / _best(each):10.2f} {_best(each) / _best(ours):7.2f}x"
             f" {min(ratios):7.2f}-{max(ratios):.2f}x {disk if contender.bytes_per_sample else ''}"
         )
     _print_shares(section, readings)
