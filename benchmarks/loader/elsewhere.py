@@ -8,7 +8,8 @@ That interpreter needs the library and what the project itself depends on:
 
     python3 -m venv VENV && VENV/bin/pip install -c constraints.txt LIBRARY .
 
-LIBRARY is litdata or mosaicml-streaming.
+LIBRARY is litdata or mosaicml-streaming. The latter imports torchvision, whose wheel on PyPI goes
+with PyPI's build of PyTorch for CUDA only (6 GB), not with the one for CPUs.
 """
 
 import json
