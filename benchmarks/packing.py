@@ -28,15 +28,12 @@ from typing import Any, NamedTuple
 import av.logging
 import numpy as np
 
-from pipelines.corpus import discover
+from benchmarks.planned import plan_inputs
 from pipelines.demo import demo_inputs
 from pipelines.make import MakeTask, read_pictures, sizes_of
-from pipelines.plan import make_plan
-from pipelines.probe import Probed, files_of, probe
 from schemas.plan import PlannedSample
 from schemas.recipe import Recipe
 from schemas.sample import SampleKind
-from schemas.tables import table_of
 from transforms.cut import cut_frames
 from transforms.degrade import make_streams
 from transforms.draw import draw_scene, draw_stream
@@ -154,11 +151,7 @@ def measure(name: str, options: argparse.Namespace) -> Row:
         options: of the command.
     """
     recipe = recipe_of(name, options)
-    found = _probe(options.input or demo_inputs(), recipe)
-    sources = {probed.source.source_id: probed.source for probed, _ in found}
-    paths = {probed.source.source_id: list(where) for probed, where in found}
-    plan = make_plan([table_of(Probed, [probed for probed, _ in found])], [], recipe, _SEED)
-    samples = (row for shard in plan.shards() for row in shard)
+    samples, sources, paths = plan_inputs(options.input or demo_inputs(), recipe, _SEED)
     rows = [row for row in samples if (row.kind is SampleKind.CLIP) == (name == "clips")]
     step = max(1, len(rows) // options.samples)
     clips = []
@@ -166,21 +159,6 @@ def measure(name: str, options: argparse.Namespace) -> Row:
         task = MakeTask(recipe=recipe, seed=_SEED, rows=[row], sources=sources, paths=paths)
         clips.append(_encode(task, row))
     return _row(name, clips)
-
-
-def _probe(inputs: Sequence[str], recipe: Recipe) -> list[tuple[Probed, Sequence[str]]]:
-    """The sources, and where they lie."""
-    found: list[tuple[Probed, Sequence[str]]] = []
-    for entry in discover(inputs):
-        probed = probe(entry, recipe, _SEED)
-        if probed is not None:
-            found.append((probed, entry.paths))
-            continue
-        for file in files_of(entry):
-            alone = probe(file, recipe, _SEED)
-            assert alone is not None  # only folders may be no source of their own
-            found.append((alone, file.paths))
-    return found
 
 
 def _encode(task: MakeTask, row: PlannedSample) -> _Clip:

@@ -16,9 +16,7 @@ orientations and two videos with mirrored ones beside them, some fifty samples o
 """
 
 import argparse
-import contextlib
 import cProfile
-import io
 import itertools
 import multiprocessing
 import os
@@ -37,6 +35,8 @@ import cv2
 import numpy as np
 from PIL import Image
 
+from benchmarks.profiling import print_stages
+from benchmarks.running import run_quietly
 from pipelines.demo import demo_inputs
 from pipelines.finish import finish_dataset
 from pipelines.job import Job, describe_environment
@@ -107,7 +107,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return 2
         rounds = [bench.measure_round(number) for number in range(options.rounds)]
         _print_comparison(rounds)
-        _print_stages(bench.profile(), len(bench.samples))
+        raw = dict.fromkeys(_RAW_STAGES, "raw")
+        print_stages(
+            "where a sample goes, one process", bench.profile(), _STAGES, len(bench.samples), raw
+        )
     return 0
 
 
@@ -203,11 +206,7 @@ class _Bench:
         recipe = self._folder / "recipe.yaml"  # JSON is YAML
         recipe.write_text(self._recipe.model_dump_json(exclude_none=True))
         arguments = [*self._inputs, "--output", str(output), "--recipe", str(recipe)]
-        said = io.StringIO()
-        with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
-            status = synthesize([*arguments, "--workers", str(workers), *more])
-        if status:
-            raise SystemExit(said.getvalue())
+        run_quietly(synthesize, [*arguments, "--workers", str(workers), *more])
 
     def _new_output(self) -> Path:
         return self._folder / f"dataset-{next(self._numbers)}"
@@ -413,29 +412,6 @@ def _print_comparison(rounds: list[dict[str, list[_Run]]]) -> None:
         print(f"  {f'{name}, CPU ms a sample':26} {cpu[0]:12.0f} {cpu[1]:12.0f}")
     plans = [min(r["pipeline"][k].plan_seconds for r in rounds) for k in range(2)]
     print(f"  {'planning, seconds':26} {plans[0]:12.1f} {plans[1]:12.1f}\n")
-
-
-def _print_stages(stats: pstats.Stats, num_samples: int) -> None:
-    total = stats.total_tt  # type: ignore[attr-defined]  # not in the stubs
-    seconds = {
-        stage: sum(_cumulative(stats, *function) for function in functions)
-        for stage, functions in _STAGES.items()
-    }
-    seconds["everything else"] = total - sum(seconds.values())
-    print(f"{'where a sample goes, one process':36} {'ms':>8} {'share':>8}")
-    for stage, spent in seconds.items():
-        raw = "raw" if stage in _RAW_STAGES else ""
-        print(f"  {stage:34} {1000 * spent / num_samples:8.1f} {spent / total:8.1%}  {raw}")
-    print(f"  {'total, under the profiler':34} {1000 * total / num_samples:8.1f}")
-
-
-def _cumulative(stats: pstats.Stats, file: str, function: str) -> float:
-    found = stats.stats  # type: ignore[attr-defined]  # not in the stubs
-    return sum(
-        times[3]
-        for (path, _, name), times in found.items()
-        if name == function and os.path.basename(path) == file
-    )
 
 
 if __name__ == "__main__":
