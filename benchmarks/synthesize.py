@@ -282,7 +282,7 @@ class _NoPool(WorkerPool):
         cv2.setNumThreads(0)
 
     def map_ordered(
-        self, function: Callable[[Task], Result], tasks: Iterable[Task]
+        self, function: Callable[[Task], Result], tasks: Iterable[Task], tasks_ahead: int = 0
     ) -> Iterator[tuple[Task, Done[Result] | WorkerDied]]:
         for task in tasks:
             yield task, self.run(function, task)

@@ -29,7 +29,10 @@ from schemas.shard import iter_samples
 from tests.pictures import moving_clip
 from tests.synthetic import write_video
 from training.config import StreamSettings
-from training.samples import Cut, read_entries, read_window
+from training.draw import Cut
+from training.index import read_index
+from training.samples import read_window
+from training.shards import Shards
 
 FRAMES, CROP = 7, 16
 SETTINGS = StreamSettings(frames=FRAMES, crop=CROP, batch_size=2)
@@ -135,8 +138,9 @@ def test_our_reader_tells_what_it_draws(whole: OwnReader) -> None:
 
 
 def test_members_in_memory_give_the_window_that_our_reader_gives(whole: OwnReader) -> None:
-    dataset = whole.dataset
-    entries = {e.key: e for e in read_entries(dataset, read_manifest(dataset), "train")}
+    dataset, manifest = whole.dataset, read_manifest(whole.dataset)
+    entries = {e.key: e for e in read_index(dataset, manifest, "train")}
+    shards = Shards(dataset, manifest)
     with next((dataset / "data").glob("*.tar")).open("rb") as file:
         samples = dict(iter_samples(file))
     for request in [*whole.epochs[0], Request(next(iter(samples)), 2, 3, 2, 4, 8, CROP)]:
@@ -144,7 +148,8 @@ def test_members_in_memory_give_the_window_that_our_reader_gives(whole: OwnReade
         cut = Cut(
             stream=stream, start=start, count=count, top=top, left=left, height=side, width=side
         )
-        ours, found = read_window(dataset, entries[key], cut), decode_window(samples[key], request)
+        ours = read_window(shards, entries[key], cut)
+        found = decode_window(samples[key], request)
         assert (ours.key, ours.stream_name, ours.kind) == (found.key, found.stream_name, found.kind)
         for a, b in [
             *((getattr(ours, name), getattr(found, name)) for name in ("lr", "hr", "qp")),

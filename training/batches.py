@@ -37,7 +37,7 @@ from training.items import (
     view_items,
     whole_samples,
 )
-from training.order import by_shards, first_uses, into_batches
+from training.order import BatchedOrder, by_shards, first_uses, into_batches
 from training.samples import read_window
 from training.shards import CacheOptions, Shards
 from transforms.draw import generator
@@ -74,19 +74,36 @@ class _Item(NamedTuple):
     """T, of the window"""
 
 
-class EpochPlan(NamedTuple):
-    """What comes up in an epoch."""
+class _Epoch(NamedTuple):
+    """An epoch in its order."""
 
-    epoch: int
+    number: int
     """0-based"""
     chosen: Choice
     """items in the order in which they come up"""
-    batches: list[np.ndarray]
-    """positions in that order that make each batch, ascending, (N,) int64"""
+    batches: BatchedOrder
+    """the batches that they make"""
     shards: np.ndarray
     """(S,) shards in the order in which they are first used, indices"""
     first_use: np.ndarray
     """(S,) positions at which each of these is first used, ascending"""
+
+
+class EpochPlan(NamedTuple):
+    """What comes up in an epoch, in order, (M,) int64 each; nothing of it is read."""
+
+    entry: np.ndarray
+    """index of the sample"""
+    stream: np.ndarray
+    """the LR stream, -1 for any"""
+    frame: np.ndarray
+    """the frame that the window is centred on, -1 for any"""
+    num_frames: np.ndarray
+    """T, of the window"""
+    group: np.ndarray
+    """what may share a batch has the same"""
+    batch: np.ndarray
+    """the batch, 0-based"""
 
 
 class Batches:
@@ -122,7 +139,7 @@ class Batches:
         self._group = self._window_frames * 2 + self.index.is_pseudo_video[self.items.entry]
         self._groups = [np.flatnonzero(self._group == group) for group in np.unique(self._group)]
         self.per_epoch = self._count()
-        self._planned: EpochPlan | None = None
+        self._epoch: _Epoch | None = None
         self._num_expected = 0
 
     def batch(self, number: int) -> Batch:
@@ -131,19 +148,28 @@ class Batches:
         Raises:
             DatasetError: if a sample is damaged.
         """
-        epoch, position = divmod(number, self.per_epoch)
-        if self._planned is None or self._planned.epoch != epoch:
-            self._planned, self._num_expected = self.plan(epoch), 0
-        plan = self._planned
-        self._expect_shards(plan, position)
-        items = [
-            (int(plan.chosen.item[at]), int(plan.chosen.repeat[at]))
-            for at in plan.batches[position]
-        ]
-        return collate([self._readable_window(*item, epoch) for item in items])
+        epoch_number, batch = divmod(number, self.per_epoch)
+        if self._epoch is None or self._epoch.number != epoch_number:
+            self._epoch, self._num_expected = self._order(epoch_number), 0
+        epoch, positions = self._epoch, self._epoch.batches.batch(batch)
+        self._expect_shards(epoch, positions)
+        items = [(int(epoch.chosen.item[at]), int(epoch.chosen.repeat[at])) for at in positions]
+        return collate([self._readable_window(*item, epoch_number) for item in items])
 
     def plan(self, epoch: int) -> EpochPlan:
-        """What comes up in an epoch; nothing is read for it."""
+        """What comes up in an epoch, 0-based, in all of its batches; nothing is read for it."""
+        order = self._order(epoch)
+        item = order.chosen.item
+        return EpochPlan(
+            entry=self.items.entry[item],
+            stream=self.items.stream[item],
+            frame=self.items.frame[item],
+            num_frames=self._window_frames[item],
+            group=self._group[item],
+            batch=order.batches.batch_of_each(),
+        )
+
+    def _order(self, epoch: int) -> _Epoch:
         hashes = (self.manifest_sha256, self.view_sha256)
         rng = generator("order", self._settings.seed, epoch, *hashes)
         chosen = choose(self.items, self._groups, rng)
@@ -151,7 +177,7 @@ class Batches:
         order = by_shards(shard, self._settings.mixed_shards, rng)
         chosen = Choice(chosen.item[order], chosen.repeat[order])
         batches = into_batches(self._group[chosen.item], self._settings.batch_size)
-        return EpochPlan(epoch, chosen, batches, *first_uses(shard[order]))
+        return _Epoch(epoch, chosen, batches, *first_uses(shard[order]))
 
     @property
     def room_needed(self) -> int:
@@ -160,11 +186,11 @@ class Batches:
         sizes = self.shards.sizes(self.index.shards[number] for number in used)
         return sum(sorted(sizes)[-(self._settings.mixed_shards + _SHARDS_AHEAD) :])
 
-    def _expect_shards(self, plan: EpochPlan, position: int) -> None:
-        num_used = int(np.searchsorted(plan.first_use, plan.batches[position][-1], side="right"))
+    def _expect_shards(self, epoch: _Epoch, positions: np.ndarray) -> None:
+        num_used = int(np.searchsorted(epoch.first_use, positions[-1], side="right"))
         start = max(self._num_expected, num_used - self._settings.mixed_shards)
         stop = num_used + _SHARDS_AHEAD
-        numbers = plan.shards[start:stop]
+        numbers = epoch.shards[start:stop]
         self.shards.expect(self.index.shards[number] for number in numbers)
         self._num_expected = max(self._num_expected, stop)
 
@@ -191,7 +217,8 @@ class Batches:
     def _readable_window(self, index: int, repeat: int, epoch: int) -> Window:
         """The window of an item, or of the next in its group that is not damaged."""
         skipped = list[str]()
-        for number in self._with_substitutes(index):
+        in_turn = itertools.chain([index], self._others_of_group(index))
+        for number in itertools.islice(in_turn, _MOST_SKIPPED):
             item = self._item(number, repeat)
             try:
                 window = self._window(item, epoch)
@@ -207,11 +234,11 @@ class Batches:
             f"the first is {skipped[0]}: copy the dataset again"
         )
 
-    def _with_substitutes(self, index: int) -> Iterator[int]:
+    def _others_of_group(self, index: int) -> Iterator[int]:
+        """What else can be in a batch with an item, those that follow it first."""
         group = np.flatnonzero(self._group == self._group[index])
-        start = int(np.searchsorted(group, index))
-        in_turn = itertools.chain(group[start:], group[:start])
-        return map(int, itertools.islice(in_turn, _MOST_SKIPPED))
+        place = int(np.searchsorted(group, index))
+        yield from map(int, itertools.chain(group[place + 1 :], group[:place]))
 
     def _item(self, index: int, repeat: int) -> _Item:
         items = self.items
@@ -235,7 +262,7 @@ class Batches:
         return dataclasses.replace(window, draw=draw)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**vars(self), "_planned": None}
+        return {**vars(self), "_epoch": None}
 
 
 def _draw_cut(

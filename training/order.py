@@ -1,5 +1,7 @@
 """In which order items come up, and which make a batch. Arrays in, arrays out, no files."""
 
+from typing import NamedTuple
+
 import numpy as np
 
 
@@ -23,7 +25,26 @@ def by_shards(shard: np.ndarray, mixed_shards: int, rng: np.random.Generator) ->
     return np.lexsort((rng.random(len(shard)), place[shard] // mixed_shards))
 
 
-def into_batches(group: np.ndarray, batch_size: int) -> list[np.ndarray]:
+class BatchedOrder(NamedTuple):
+    """A sequence of items, cut into batches."""
+
+    positions: np.ndarray
+    """(N,) int64, positions in the sequence, batch after batch, ascending in each"""
+    bounds: np.ndarray
+    """(B + 1,) int64, where among these each batch begins, and where the last one ends"""
+
+    def batch(self, number: int) -> np.ndarray:
+        """Positions of the items of batch `number`, (batch_size,) or fewer."""
+        return self.positions[self.bounds[number] : self.bounds[number + 1]]
+
+    def batch_of_each(self) -> np.ndarray:
+        """The batch of each item of the sequence, (N,) int64."""
+        batch = np.empty(len(self.positions), np.int64)
+        batch[self.positions] = np.repeat(np.arange(len(self.bounds) - 1), np.diff(self.bounds))
+        return batch
+
+
+def into_batches(group: np.ndarray, batch_size: int) -> BatchedOrder:
     """Cut a sequence of items into batches of one group each.
 
     Batches come in the order in which they are complete; those that stay smaller come last.
@@ -31,20 +52,17 @@ def into_batches(group: np.ndarray, batch_size: int) -> list[np.ndarray]:
     Args:
         group: (N,) integers; items of one group may share a batch.
         batch_size: items in a batch.
-
-    Returns:
-        Positions in the sequence, ascending, (batch_size,) int64 or fewer each.
     """
-    if not len(group):
-        return []
     order = np.argsort(group, kind="stable")
-    starts = np.flatnonzero(np.diff(group[order], prepend=group[order[0]] - 1))
+    starts = np.flatnonzero(np.diff(group[order], prepend=group[order[:1]] - 1))
     sizes = np.diff(starts, append=len(order))
     rank = np.arange(len(order)) - np.repeat(starts, sizes)
     begins = np.flatnonzero(rank % batch_size == 0)
-    ends = np.append(begins[1:], len(order))
-    turns = np.lexsort((order[ends - 1], ends - begins < batch_size))
-    return [order[begins[turn] : ends[turn]] for turn in turns]
+    lengths = np.diff(begins, append=len(order))
+    turns = np.lexsort((order[begins + lengths - 1], lengths < batch_size))
+    bounds = np.append(0, np.cumsum(lengths[turns]))
+    shift = np.repeat(begins[turns] - bounds[:-1], lengths[turns])
+    return BatchedOrder(order[np.arange(len(order)) + shift], bounds)
 
 
 def first_uses(shard: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

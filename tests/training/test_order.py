@@ -23,10 +23,14 @@ def test_no_more_shards_are_needed_than_are_mixed(mixed: int) -> None:
 def test_an_order_of_nothing() -> None:
     nothing = np.zeros(0, np.int64)
     assert len(by_shards(nothing, 4, np.random.default_rng(0))) == 0
-    assert into_batches(nothing, 2) == []
+    assert len(into_batches(nothing, 2).bounds) == 1
 
 
 def test_batches_are_of_one_group_and_small_ones_come_last() -> None:
     group = np.array([5, 7, 5, 7, 7, 5, 7, 5, 5, 9])
-    batches = [batch.tolist() for batch in into_batches(group, 2)]
-    assert batches == [[0, 2], [1, 3], [4, 6], [5, 7], [8], [9]]
+    order = into_batches(group, 2)
+    expected = [[0, 2], [1, 3], [4, 6], [5, 7], [8], [9]]
+    assert [order.batch(number).tolist() for number in range(6)] == expected
+    assert len(order.bounds) == 7
+    for number, batch in enumerate(expected):
+        assert (order.batch_of_each()[batch] == number).all()

@@ -55,8 +55,8 @@ def planned_keys(stream: SampleStream, epoch: int) -> list[list[str]]:
     """The keys of each batch of an epoch, without reading one."""
     (part,) = stream.parts
     plan, keys = part.plan(epoch), part.index.keys()
-    entries = part.items.entry[plan.chosen.item]
-    return [[keys[entry] for entry in entries[at]] for at in plan.batches]
+    batches = [plan.entry[plan.batch == number] for number in range(part.per_epoch)]
+    return [[keys[entry] for entry in batch] for batch in batches]
 
 
 def first_frames(batch: Batch) -> list[int]:
