@@ -22,5 +22,5 @@ Every contender must give the pixels that our reader gives, and is told which wi
 those that our reader drew. All files are in the system's cache. Bytes are those of all LR streams,
 HR and metadata.
 
-HR as JPEG has no row: datasets store it as lossless WebP only.
+Rows of JPEG are of a second dataset, whose HR is stored as JPEG 4:4:4 and is not exact.
 """

@@ -30,6 +30,8 @@ from training.config import StreamSettings
 
 _BYTES_PER_MB = 1e6
 _OURS, _BARE, _MOTION = "our reader", "bare decode", "motion vectors"
+_OURS_JPEG, _BARE_JPEG = "our reader, JPEG", "bare decode, JPEG"
+_JPEG_QUALITY = 95
 
 _STAGES: Stages = {
     "decode HR": [("decode.py", "decode_hr")],
@@ -39,7 +41,7 @@ _STAGES: Stages = {
     "parse the record": [("samples.py", "_parse_sample")],
     "flips": [("augment.py", name) for name in ("hflip", "vflip", "transpose")],
     "stack into tensors": [("batch.py", "collate")],
-    "plan and draw": [("dataset.py", "_plan"), ("dataset.py", "_draw_cut")],
+    "plan and draw": [("batches.py", "_order"), ("batches.py", "_draw_cut")],
 }
 
 
@@ -132,8 +134,7 @@ def _sections(place: _Place) -> Iterator[_Section]:
     )
     print(
         f"{clips.number} clips of {options.clip_frames} frames of {size.width}x{size.height}, "
-        f"{clips.enlarged} of them enlarged; recipe {recipe.name}; HR as JPEG left out: datasets "
-        "store it losslessly",
+        f"{clips.enlarged} of them enlarged; recipe {recipe.name}; JPEG of quality {_JPEG_QUALITY}",
         flush=True,
     )
     yield _whole_frames(place)
@@ -147,8 +148,12 @@ def _whole_frames(place: _Place) -> _Section:
     patches = _own(place, "patches", "clips", patch, options.clip_frames, options.frames)
     whole = _own(place, "whole", "clips", WHOLE, options.clip_frames, options.frames)
     folders = _folders(place, whole, RedsStyle, "cavsr")
+    lossy = _own(
+        place, "patches-jpeg", "clips", patch, options.clip_frames, options.frames, _JPEG_QUALITY
+    )
     contenders = [
         *_readers_of(place, patches),
+        *_lossy_readers_of(lossy),
         _contender(f"{_OURS}, whole frames", whole.measure, whole, whole.num_bytes),
         _contender("folders, whole frames", folders.measure, whole, _bytes_of(folders)),
     ]
@@ -165,8 +170,18 @@ def _small_patches(place: _Place) -> _Section:
     side = options.crop * load_recipe(options.recipe).scale
     small = _own(place, "small", "short-clips", Size(side, side), VIMEO_FRAMES, VIMEO_FRAMES)
     folders = _folders(place, small, VimeoStyle, "cavsr-vimeo")
+    lossy = _own(
+        place,
+        "small-jpeg",
+        "short-clips",
+        Size(side, side),
+        VIMEO_FRAMES,
+        VIMEO_FRAMES,
+        _JPEG_QUALITY,
+    )
     contenders = [
         *_readers_of(place, small),
+        *_lossy_readers_of(lossy),
         _contender("folders, small patches", folders.measure, small, _bytes_of(folders)),
     ]
     title = (
@@ -177,11 +192,19 @@ def _small_patches(place: _Place) -> _Section:
 
 
 def _own(
-    place: _Place, name: str, clips: str, patch: Size, clip_frames: int, frames: int
+    place: _Place,
+    name: str,
+    clips: str,
+    patch: Size,
+    clip_frames: int,
+    frames: int,
+    jpeg_quality: int | None = None,
 ) -> OwnReader:
     """Our reader over a new dataset."""
     folder, options = place
     recipe = load_recipe(options.recipe)
+    hr = recipe.hr.model_copy(update={"jpeg_quality": jpeg_quality})
+    recipe = recipe.model_copy(update={"hr": hr})
     dataset = make_dataset(
         folder / name, folder / clips, recipe, patch, clip_frames, options.workers
     )
@@ -210,6 +233,14 @@ def _readers_of(place: _Place, own: OwnReader) -> Iterator[_Contender]:
         other = Elsewhere(library, python, dataset, folder, own.epochs, batch_size)
         _check_same(name, other.digest(), own)
         yield _contender(name, other.measure, own, other.num_bytes)
+
+
+def _lossy_readers_of(own: OwnReader) -> Iterator[_Contender]:
+    """The same of a dataset whose HR is JPEG, so that no other contender has its pixels."""
+    yield _contender(_OURS_JPEG, own.measure, own, own.num_bytes)
+    bare = Bare(own.dataset, own.epochs)
+    _check_same(_BARE_JPEG, bare.digest(), own)
+    yield _contender(_BARE_JPEG, bare.measure_pictures, own, 0)
 
 
 def _folders(
@@ -285,6 +316,11 @@ def _print_shares(section: _Section, readings: _Readings) -> None:
         f"  of our reader's CPU time: bare decode {bare / ours:.1%}, motion vectors "
         f"{motion / ours:.1%}, the rest {1 - (bare + motion) / ours:.1%}; with the motion vectors "
         f"counted apart it has {bare / (ours - motion):.1%} of the speed of the bare decode"
+    )
+    ours, bare = (_best(readings[section.title, n]) for n in (_OURS_JPEG, _BARE_JPEG))
+    print(
+        f"  with HR as JPEG: bare decode {bare / ours:.1%}; with the motion vectors counted apart "
+        f"it has {bare / (ours - motion):.1%} of the speed of the bare decode"
     )
     spent = section.folders.dataset.watch.seconds
     shares = ", ".join(f"{stage} {s / sum(spent.values()):.0%}" for stage, s in spent.items())
