@@ -10,10 +10,12 @@ import pytest
 from PIL import Image
 
 from pipelines.audit.dataset import open_dataset
+from pipelines.audit.pixels import check_pixels
 from pipelines.diff.__main__ import compare_datasets
 from pipelines.export.__main__ import main as export
 from pipelines.export.tree import GT
 from pipelines.materialize.__main__ import main as materialize
+from pipelines.pool import shared_pool
 from pipelines.publish import main as publish
 from pipelines.resynth import main as resynth
 from pipelines.verify.__main__ import main as verify
@@ -23,6 +25,7 @@ from schemas.record import LOSSY_HR_VERSION, SCHEMA_VERSION
 from schemas.sample import Sample
 from schemas.tables import read_table
 from tests.pipelines.small import changed, make_corpus, samples, synthesize
+from tests.pipelines.test_remake import elsewhere, tasks_of
 from tests.pipelines.test_verify import Members, rewrite
 from transforms.decode import decode_hr
 from transforms.tiles import pack_jpeg_tiles, pack_tiles
@@ -223,3 +226,18 @@ def test_pictures_are_exported_as_they_are_stored(place: Path, tmp_path: Path) -
         paths = sorted(path for path in pictures if key in str(path))
         for path, frame in zip(paths, decode_hr(sample, members["hr.zip"]), strict=True):
             assert np.array_equal(np.asarray(Image.open(path)), frame)
+
+
+def test_another_libjpeg_proves_nothing(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tasks = tasks_of(place / "lossy", shared_pool(1))
+    task = next(task for task in tasks if task.row.split == "train")
+
+    def other_libjpeg(frames: np.ndarray, tile: int, _quality: int) -> object:
+        return pack_jpeg_tiles(frames, tile, 94)
+
+    monkeypatch.setattr("transforms.degrade.pack_jpeg_tiles", other_libjpeg)
+    assert {one.check for one in check_pixels(task).findings} == {"hr_source", "remade"}
+    check = check_pixels(elsewhere(task))
+    assert not check.findings
+    (told,) = check.not_looked_at
+    assert "json, hr.zip differ if made again here, which proves nothing" in told
