@@ -11,11 +11,12 @@ from schemas.encoders import ENCODERS, EncoderTraits
 from schemas.manifest import DataFile, Environment, Manifest, Shard
 from schemas.motion import MOTION_DTYPE
 from schemas.plan import PlannedSample, Span
-from schemas.record import SCHEMA_VERSION, Record
+from schemas.record import LOSSY_HR_VERSION, SCHEMA_VERSION, Record
 from schemas.sample import (
     Frame,
     FrameRow,
     Generation,
+    HrJpeg,
     HrTile,
     Member,
     Sample,
@@ -40,7 +41,18 @@ _TABLES: dict[str, tuple[type[Record], str]] = {
     "index/shards.parquet": (Shard, "every shard; also `index/shards/*.json`, its commit marker"),
     "VIEW.parquet": (ViewRow, "what to train on; no part of the dataset: `pipelines.view`"),
 }
-_PARTS = (Span, draw.Origin, HrTile, Member, Stream, Generation, Frame, DataFile, Environment)
+_PARTS = (
+    Span,
+    draw.Origin,
+    HrTile,
+    HrJpeg,
+    Member,
+    Stream,
+    Generation,
+    Frame,
+    DataFile,
+    Environment,
+)
 _RECIPE = (
     recipe.Recipe,
     recipe.HrSettings,
@@ -88,8 +100,8 @@ def page() -> str:
     """The reference page, in Markdown."""
     parts = [
         "# Reference",
-        f"Schema version {SCHEMA_VERSION}. Written by `make docs` from the definitions in "
-        "`schemas/`; do not edit.",
+        f"Schema version {SCHEMA_VERSION}; {LOSSY_HR_VERSION} of manifests and samples with HR as "
+        "JPEG. Written by `make docs` from the definitions in `schemas/`; do not edit.",
         "## Members of a sample",
         "A shard `data/<shard>.tar` holds these members of each sample, named `<key>.<member>`; "
         f"for two streams: {', '.join(f'`{name}`' for name in member_names(2))}.",
@@ -124,7 +136,7 @@ def page() -> str:
 def _members() -> str:
     rows = [
         ("json", "the record below"),
-        ("hr.zip", "HR tiles, lossless WebP files in an uncompressed ZIP"),
+        ("hr.zip", "HR tiles, lossless WebP or JPEG files in an uncompressed ZIP"),
         ("lr<k>.nut", "the bitstream of LR stream k, in NUT"),
         ("mv<k>.npy", "its motion vectors, empty where the codec gives none"),
     ]

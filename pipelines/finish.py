@@ -64,6 +64,7 @@ def _describe(job: Job, shards: Sequence[Shard], facts: Facts) -> tuple[Manifest
     for (_, reason), number in (facts.sources_left_out + facts.samples_left_out).items():
         failures[reason] += number
     manifest = Manifest(
+        schema_version=job.recipe.schema_version,
         name=job.recipe.name,
         recipe_sha256=job.recipe.sha256,
         recipe=job.recipe.model_dump(mode="json"),

@@ -36,6 +36,7 @@ from transforms.draw import hr_size, patch_size
 
 _KEY_DIGITS = 20  # hexadecimal; 12 would collide in large datasets
 _HR_BYTES_PER_PIXEL = 1.0  # lossless WebP of photographs and video, measured: 0.3 to 1.1
+_JPEG_BYTES_PER_PIXEL = 0.5  # qualities of 90 to 98, measured: 0.25 to 0.6
 _LR_BYTES_PER_PIXEL = 0.5  # streams and their vectors
 _GROUP_ROWS = 65_536  # of the table of sources
 
@@ -390,7 +391,7 @@ def _planned(
         clip=clip,
         patch=patch,
         spans=[_span(source, part) for source, part in parts],
-        estimated_bytes=_estimate_bytes(recipe, height * width, num_frames),
+        estimated_bytes=_estimate_bytes(recipe, source.split, height * width, num_frames),
     )
 
 
@@ -398,9 +399,11 @@ def _span(source: Found, part: Part) -> Span:
     return Span(source_id=source.source_id, **asdict(part))
 
 
-def _estimate_bytes(recipe: Recipe, hr_pixels: int, num_frames: int) -> int:
+def _estimate_bytes(recipe: Recipe, split: str, hr_pixels: int, num_frames: int) -> int:
     lr_pixels = len(recipe.streams) * hr_pixels / recipe.scale**2
-    per_frame = _HR_BYTES_PER_PIXEL * hr_pixels + _LR_BYTES_PER_PIXEL * lr_pixels
+    is_exact = recipe.hr.stored_quality(split) is None
+    per_pixel = _HR_BYTES_PER_PIXEL if is_exact else _JPEG_BYTES_PER_PIXEL
+    per_frame = per_pixel * hr_pixels + _LR_BYTES_PER_PIXEL * lr_pixels
     return round(num_frames * per_frame)
 
 

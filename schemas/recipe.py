@@ -11,7 +11,8 @@ from schemas.chain import check_chain, flat
 from schemas.codec_stage import CodecStage, EncoderSettings
 from schemas.manifest import sha256_json
 from schemas.number import Number, Once, Probability, Range, between
-from schemas.record import Record
+from schemas.record import LOSSY_HR_VERSION, SCHEMA_VERSION, Record
+from schemas.source import TRAIN
 from schemas.stages import Stage
 from schemas.wording import did_you_mean
 
@@ -25,6 +26,11 @@ class HrSettings(Record):
     """columns of the HR patch, a multiple of 2 * scale; 0 takes whole frames"""
     tile: Annotated[int, Field(ge=16)] = 256
     """side of the tiles in which HR is stored, pixels"""
+    jpeg_quality: Annotated[int, Field(ge=75, le=100)] | None = Field(
+        default=None, exclude_if=lambda quality: quality is None
+    )
+    """of the train split's stored HR, as JPEG 4:4:4: smaller and faster to read and write, but not
+    exact; none: lossless WebP, as the validation split always has it"""
     pre_downscale: Annotated[float, Field(ge=1)] = 1
     """shrink sources first (antialiased bicubic): for soft or already compressed sources"""
     min_std: Annotated[float, Field(ge=0)] = 3
@@ -35,6 +41,11 @@ class HrSettings(Record):
     """take videos that are flagged as interlaced, combing and all"""
     sharpen: Literal["off", "target", "target_and_input"] = "off"
     """unsharp masking of the stored HR (Real-ESRGAN's target), or also of what is degraded"""
+
+    def stored_quality(self, split: str) -> int | None:
+        """The JPEG quality of a split's stored HR; None where it is exact, as it always is in
+        validation: metrics compare with it."""
+        return self.jpeg_quality if split == TRAIN else None
 
 
 class ClipSettings(Record):
@@ -172,6 +183,11 @@ class Recipe(Record):
     def sha256(self) -> str:
         """Identifies the resolved recipe."""
         return sha256_json(self.model_dump(mode="json"))
+
+    @property
+    def schema_version(self) -> str:
+        """Of the manifest of a dataset that is made by it."""
+        return SCHEMA_VERSION if self.hr.jpeg_quality is None else LOSSY_HR_VERSION
 
 
 class RecipeError(ValueError):

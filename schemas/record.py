@@ -11,6 +11,10 @@ from pydantic import BaseModel, ConfigDict
 SCHEMA_VERSION = "4.0"
 """MAJOR.MINOR of everything stored. A reader refuses another MAJOR; MINOR only adds fields."""
 
+LOSSY_HR_VERSION = "5.0"
+"""Of manifests and samples with HR stored as JPEG, instead: a reader that knows no such HR refuses
+them by their MAJOR, and everything else stays as it was."""
+
 UNKNOWN = -1
 """Stored where a number is not known, so that every record has every field (no nulls)."""
 
@@ -28,18 +32,19 @@ class SchemaVersionError(ValueError):
 
 
 def check_schema_version(found: str, what: str) -> None:
-    """Refuse data of another major version.
+    """Refuse data of a major version that is not known here.
 
     Args:
         found: the `schema_version` stored in the data.
         what: names the data in the message.
 
     Raises:
-        SchemaVersionError: if the major versions differ.
+        SchemaVersionError: if it is another one.
     """
-    if found.split(".")[0] != SCHEMA_VERSION.split(".")[0]:
+    known = (SCHEMA_VERSION, LOSSY_HR_VERSION)
+    if found.split(".")[0] not in [version.split(".")[0] for version in known]:
         raise SchemaVersionError(
-            f"{what} has schema version {found!r}, this code reads {SCHEMA_VERSION!r}: "
+            f"{what} has schema version {found!r}, this code reads {known[0]!r} and {known[1]!r}: "
             "read it with the release that wrote it, or synthesise the dataset again"
         )
 

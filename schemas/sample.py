@@ -7,6 +7,8 @@ the same fields flattened into the Parquet tables under `index/`.
 from enum import StrEnum
 from typing import Literal
 
+from pydantic import Field
+
 from schemas.draw import Origin, PostStep
 from schemas.record import SCHEMA_VERSION, UNKNOWN, Outcome, Record
 
@@ -48,7 +50,8 @@ class LrKind(StrEnum):
 
 
 class HrTile(Record):
-    """One tile of one HR frame: a lossless WebP image at a byte range of the `hr.zip` member."""
+    """One tile of one HR frame: an image file at a byte range of the `hr.zip` member. It is
+    lossless WebP, or JPEG if the sample has `hr_jpeg`."""
 
     frame: int
     """display index of the frame, 0-based"""
@@ -61,9 +64,19 @@ class HrTile(Record):
     width: int
     """columns"""
     offset: int
-    """first byte of the WebP file inside the member"""
+    """first byte of the file inside the member"""
     size: int
-    """bytes of the WebP file"""
+    """bytes of the file"""
+
+
+class HrJpeg(Record):
+    """How HR is stored that is not stored exactly: as baseline JPEG files, 4:4:4."""
+
+    quality: int
+    """on libjpeg's scale, 1 to 100, as the quantisation tables of all tiles tell"""
+    mse: float
+    """mean squared difference of stored and exact HR, over all frames, pixels and channels, of
+    8-bit levels; the PSNR is 10 log10(255^2 / mse) dB"""
 
 
 class Frame(Record):
@@ -234,6 +247,8 @@ class Sample(SampleFields):
     """version of this record"""
     hr_tiles: list[HrTile]
     """where each tile of each HR frame lies in the `hr.zip` member"""
+    hr_jpeg: HrJpeg | None = Field(default=None, exclude_if=lambda jpeg: jpeg is None)
+    """of tiles that are JPEG files; absent where they are lossless WebP files"""
     streams: list[Stream]
     """the LR streams, in the recipe's order"""
 

@@ -11,14 +11,14 @@ import numpy as np
 
 from schemas.draw import ColorDraw, CropDraw, PostStep
 from schemas.record import UNKNOWN
-from schemas.sample import Frame, HrTile, LrKind, Sample, Stream
+from schemas.sample import Frame, HrJpeg, HrTile, LrKind, Sample, Stream
 from transforms.bitstream import MACROBLOCK, quantiser_map
 from transforms.codec import CodedFrame, decode, decode_with_side_data
 from transforms.color import yuv_to_rgb
 from transforms.frame_stages import apply_frame_stages
 from transforms.motion import coded_positions, lr_size
 from transforms.pixels import to_float, to_uint8
-from transforms.tiles import decode_webp, webp_size
+from transforms.tiles import decode_tile, tile_size
 
 
 def decode_lr(
@@ -155,11 +155,11 @@ def decode_hr(
         width: columns; None for all that follow.
 
     Returns:
-        (count, height, width, 3) uint8 RGB.
+        (count, height, width, 3) uint8 RGB; exact, unless the record has `hr_jpeg`.
 
     Raises:
         ValueError: if the window reaches beyond the patch, or its tiles do not cover it, are not of
-            the size that the record says, or do not decode.
+            the kind and size that the record says, or do not decode.
     """
     count = _checked_count(start, count, sample.num_frames)
     height = _checked_count(top, height, sample.hr_height)
@@ -174,18 +174,19 @@ def decode_hr(
     covered = sum((r.stop - r.start) * (c.stop - c.start) for _, r, c in parts)
     if covered != count * height * width:
         raise ValueError(f"the tiles cover {covered} pixels, not {count} x {height} x {width}")
-    files = [_tile_file(tile, member) for tile, _, _ in parts]  # checked before memory is taken
+    # Checked before memory is taken.
+    files = [_tile_file(tile, member, sample.hr_jpeg) for tile, _, _ in parts]
     window = np.empty((count, height, width, 3), np.uint8)
     for (tile, rows, columns), data in zip(parts, files, strict=True):
-        inner = decode_webp(data)[_shifted(rows, tile.top), _shifted(columns, tile.left)]
+        inner = decode_tile(data)[_shifted(rows, tile.top), _shifted(columns, tile.left)]
         window[tile.frame - start, _shifted(rows, top), _shifted(columns, left)] = inner
     return window
 
 
-def _tile_file(tile: HrTile, member: bytes) -> bytes:
-    """A tile's WebP file; its header must tell the tile's size, whoever wrote it."""
+def _tile_file(tile: HrTile, member: bytes, jpeg: HrJpeg | None) -> bytes:
+    """A tile's file; its header must tell the tile's kind and size, whoever wrote it."""
     data = member[tile.offset : tile.offset + tile.size]
-    if (found := webp_size(data)) != (tile.height, tile.width):
+    if (found := tile_size(data, jpeg)) != (tile.height, tile.width):
         raise ValueError(f"an HR tile is {found[0]} x {found[1]}, not {tile.height} x {tile.width}")
     return data
 

@@ -16,13 +16,14 @@ from schemas.draw import (
 )
 from schemas.plan import PlannedSample
 from schemas.recipe import Recipe
+from schemas.record import LOSSY_HR_VERSION, SCHEMA_VERSION
 from schemas.sample import HR_MEMBER, Generation, Sample, lr_member, mv_member
 from transforms.denoise import denoise
 from transforms.frame_stages import apply_frame_stages
 from transforms.motion import write_blocks
 from transforms.pixels import to_float, to_uint8
 from transforms.streams import MadeStream, make_stream, split_at_last_codec, transcode
-from transforms.tiles import pack_tiles
+from transforms.tiles import pack_jpeg_tiles, pack_tiles
 
 
 class MadeSample(NamedTuple):
@@ -55,19 +56,23 @@ def make_sample(
     """Make a sample as drawn.
 
     Args:
-        recipe: for names, scale and tile size; its ranges play no part any more.
+        recipe: for names, scale and how HR is stored; its ranges play no part any more.
         seed: the dataset's seed, to be recorded.
         planned: the sample's row of the plan.
         scene: what the streams share.
         stream_draws: what each adds.
-        hr: (T, H, W, 3) uint8 RGB, the HR patch, as it is stored.
+        hr: (T, H, W, 3) uint8 RGB, the HR patch that is stored.
         fps: frame rate of the source, 0 for images; to be recorded.
         hr_input: what is degraded, where that is not `hr`; like it.
 
     Raises:
         CodecError: if an encoder fails.
     """
-    hr_zip, hr_tiles = pack_tiles(hr, recipe.hr.tile)
+    quality, hr_jpeg = recipe.hr.stored_quality(planned.split), None
+    if quality is None:
+        hr_zip, hr_tiles = pack_tiles(hr, recipe.hr.tile)
+    else:
+        hr_zip, hr_tiles, hr_jpeg = pack_jpeg_tiles(hr, recipe.hr.tile, quality)
     members = {HR_MEMBER: hr_zip}
     streams = []
     made_streams = make_streams(recipe, scene, stream_draws, hr if hr_input is None else hr_input)
@@ -76,6 +81,7 @@ def make_sample(
         members[mv_member(index)] = write_blocks(made.blocks)
         streams.append(made.stream)
     sample = Sample(
+        schema_version=LOSSY_HR_VERSION if hr_jpeg else SCHEMA_VERSION,
         key=planned.key,
         kind=planned.kind,
         split=planned.split,
@@ -96,6 +102,7 @@ def make_sample(
         scene_draw=scene.model_dump_json(),
         origins=scene.origins,
         hr_tiles=hr_tiles,
+        hr_jpeg=hr_jpeg,
         streams=streams,
     )
     return MadeSample(sample, members)

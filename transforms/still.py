@@ -1,6 +1,7 @@
 """Still picture codecs: JPEG, WebP, AVIF, and the DiffJPEG of the Real-ESRGAN family."""
 
 import io
+from typing import Literal
 
 import cv2
 import numpy as np
@@ -8,33 +9,14 @@ import scipy.fft
 from PIL import AvifImagePlugin, Image
 
 from schemas.draw import StillDraw, at
+from transforms.jpeg import CHROMA_STEPS, LUMA_STEPS, encode_jpeg
 from transforms.pixels import luma, to_float, to_uint8
 
 AvifImagePlugin.DEFAULT_MAX_THREADS = 1  # of the decoder; a worker has one core
 
-_JPEG_SUBSAMPLING = {
-    "420": cv2.IMWRITE_JPEG_SAMPLING_FACTOR_420,
-    "444": cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444,
-}
 _AVIF_SUBSAMPLING = {"420": "4:2:0", "444": "4:4:4"}
 _AVIF_SLOWEST, _AVIF_FASTEST = 0, 10
 
-# ITU-T T.81, tables K.1 and K.2: vertical frequencies go down, horizontal ones to the right.
-_LUMA_STEPS = np.array(
-    [
-        [16, 11, 10, 16, 24, 40, 51, 61],
-        [12, 12, 14, 19, 26, 58, 60, 55],
-        [14, 13, 16, 24, 40, 57, 69, 56],
-        [14, 17, 22, 29, 51, 87, 80, 62],
-        [18, 22, 37, 56, 68, 109, 103, 77],
-        [24, 35, 55, 64, 81, 104, 113, 92],
-        [49, 64, 78, 87, 103, 121, 120, 101],
-        [72, 92, 95, 98, 112, 100, 103, 99],
-    ],
-    np.float32,
-)
-_CHROMA_STEPS = np.full((8, 8), 99, np.float32)
-_CHROMA_STEPS[:4, :4] = [[17, 18, 24, 47], [18, 21, 26, 66], [24, 26, 56, 99], [47, 66, 99, 99]]
 _LEAST_STEP_FACTOR = 0.01  # quality 100 would divide by zero
 
 
@@ -67,7 +49,7 @@ def _cut_off(image: np.ndarray) -> np.ndarray:
 def _coded(rgb: np.ndarray, draw: StillDraw, quality: int) -> np.ndarray:
     """(H, W, 3) uint8 -> the same, as the codec leaves it."""
     if draw.codec == "jpeg":
-        return _jpeg(rgb, quality, _JPEG_SUBSAMPLING[draw.subsampling])
+        return _jpeg(rgb, quality, draw.subsampling)
     file = io.BytesIO()
     picture = Image.fromarray(rgb)
     if draw.codec == "webp":
@@ -86,14 +68,8 @@ def _coded(rgb: np.ndarray, draw: StillDraw, quality: int) -> np.ndarray:
         return np.asarray(decoded.convert("RGB"))
 
 
-def _jpeg(rgb: np.ndarray, quality: int, subsampling: int) -> np.ndarray:
-    settings = [
-        cv2.IMWRITE_JPEG_QUALITY,
-        quality,
-        cv2.IMWRITE_JPEG_SAMPLING_FACTOR,
-        subsampling,
-    ]
-    _, data = cv2.imencode(".jpg", cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR), settings)
+def _jpeg(rgb: np.ndarray, quality: int, subsampling: Literal["420", "444"]) -> np.ndarray:
+    data = np.frombuffer(encode_jpeg(rgb, quality, subsampling), np.uint8)
     decoded = cv2.imdecode(data, cv2.IMREAD_COLOR)
     assert decoded is not None  # OpenCV has just encoded it
     return cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB)
@@ -110,8 +86,8 @@ def _diffjpeg(image: np.ndarray, quality: float, is_subsampled: bool) -> np.ndar
     padded = np.pad(image * np.float32(255), padding)
     factor = max(50 / quality if quality < 50 else 2 - quality / 50, _LEAST_STEP_FACTOR)
     # BasicSR holds its tables transposed, so that vertical and horizontal steps change places.
-    luma_steps = _LUMA_STEPS.T * np.float32(factor)
-    chroma_steps = _CHROMA_STEPS * np.float32(factor)
+    luma_steps = LUMA_STEPS.T * np.float32(factor)
+    chroma_steps = CHROMA_STEPS * np.float32(factor)
     y = luma(padded)
     blue = np.float32(0.5 / 0.886) * (padded[:, :, 2] - y)  # JFIF: Cb and Cr, around zero
     red = np.float32(0.5 / 0.701) * (padded[:, :, 0] - y)

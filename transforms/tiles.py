@@ -1,5 +1,6 @@
-"""HR storage: every tile of every frame a lossless WebP file, in one uncompressed ZIP member.
+"""HR storage: every tile of every frame an image file, in one uncompressed ZIP member.
 
+The files are lossless WebP; or JPEG, where reading HR fast is worth more than having it exactly.
 The ZIP is there for people (`unzip` shows the frames); readers go by the byte ranges of the
 sample's record.
 """
@@ -13,7 +14,9 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from schemas.sample import HrTile
+from schemas.sample import HrJpeg, HrTile
+from transforms.jpeg import encode_jpeg, read_jpeg_header
+from transforms.pictures import MAX_PIXELS
 
 _EPOCH = (1980, 1, 1, 0, 0, 0)  # ZIP's earliest date: the same bytes whenever it is written
 _UNIX = 3
@@ -34,6 +37,35 @@ def pack_tiles(frames: np.ndarray, tile: int) -> tuple[bytes, list[HrTile]]:
     num_frames, height, width, _ = frames.shape
     places = tile_places(num_frames, height, width, tile)
     return pack_files((place, encode_webp(frames[place.area])) for place in places)
+
+
+def pack_jpeg_tiles(
+    frames: np.ndarray, tile: int, quality: int
+) -> tuple[bytes, list[HrTile], HrJpeg]:
+    """Store HR frames as JPEG 4:4:4, which is not exact.
+
+    Args:
+        frames: (T, H, W, 3) uint8 RGB.
+        tile: side of a tile, pixels; tiles at the right and bottom are smaller.
+        quality: on libjpeg's scale.
+
+    Returns:
+        The `hr.zip` member, where each tile lies in it, and what was lost.
+    """
+    files, squared = list[tuple[TilePlace, bytes]](), 0
+    num_frames, height, width, _ = frames.shape
+    for place in tile_places(num_frames, height, width, tile):
+        data = encode_jpeg(frames[place.area], quality, "444")
+        squared += _squared_difference(decode_tile(data), frames[place.area])
+        files.append((place, data))
+    (taken,) = {read_jpeg_header(data).quality for _, data in files}
+    lost = HrJpeg(quality=taken, mse=squared / frames.size)
+    return *pack_files(files, is_jpeg=True), lost
+
+
+def _squared_difference(one: np.ndarray, other: np.ndarray) -> int:
+    """The sum over all pixels; of whole numbers, so that every CPU gives the same."""
+    return int(np.square(cv2.absdiff(one, other), dtype=np.uint16).sum(dtype=np.int64))
 
 
 class TilePlace(NamedTuple):
@@ -60,12 +92,15 @@ def tile_places(num_frames: int, height: int, width: int, tile: int) -> Iterator
                 yield TilePlace(index, top, left, min(tile, height - top), min(tile, width - left))
 
 
-def pack_files(files: Iterable[tuple[TilePlace, bytes]]) -> tuple[bytes, list[HrTile]]:
-    """Store tiles that are WebP files already; returns what `pack_tiles` does."""
+def pack_files(
+    files: Iterable[tuple[TilePlace, bytes]], *, is_jpeg: bool = False
+) -> tuple[bytes, list[HrTile]]:
+    """Store tiles that are WebP or JPEG files already; returns what `pack_tiles` does."""
     buffer, tiles = io.BytesIO(), []
+    suffix = "jpg" if is_jpeg else "webp"
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
         for place, data in files:
-            name = f"{place.frame:05d}_{place.top:05d}_{place.left:05d}.webp"
+            name = f"{place.frame:05d}_{place.top:05d}_{place.left:05d}.{suffix}"
             info = zipfile.ZipInfo(name, _EPOCH)
             info.create_system = _UNIX
             offset = buffer.tell() + _LOCAL_HEADER_BYTES + len(info.filename)
@@ -81,6 +116,26 @@ def encode_webp(pixels: np.ndarray) -> bytes:
     return buffer.getvalue()
 
 
+def tile_size(data: bytes, jpeg: HrJpeg | None) -> tuple[int, int]:
+    """(height, width) of a tile's file, as its header tells; nothing is decoded.
+
+    Args:
+        data: the file.
+        jpeg: what the sample's record says of its tiles; None for lossless WebP.
+
+    Raises:
+        ValueError: if it is another file than the record says, or larger than any picture here.
+    """
+    if jpeg is None:
+        return webp_size(data)
+    height, width, quality = read_jpeg_header(data)
+    if quality != jpeg.quality:
+        raise ValueError(f"the HR tile is a JPEG file of quality {quality}, not {jpeg.quality}")
+    if height * width > MAX_PIXELS:
+        raise ValueError(f"an HR tile of {height} x {width} pixels, {MAX_PIXELS} at most")
+    return height, width
+
+
 def webp_size(data: bytes) -> tuple[int, int]:
     """(height, width) of a lossless WebP file, as its header tells; nothing is decoded.
 
@@ -94,14 +149,14 @@ def webp_size(data: bytes) -> tuple[int, int]:
     return (sides >> 14 & 0x3FFF) + 1, (sides & 0x3FFF) + 1
 
 
-def decode_webp(data: bytes) -> np.ndarray:
-    """A WebP file as (h, w, 3) uint8 RGB.
+def decode_tile(data: bytes) -> np.ndarray:
+    """A WebP or JPEG file as (h, w, 3) uint8 RGB, whatever it says of orientation and colour.
 
     Raises:
-        ValueError: if it is not one.
+        ValueError: if it does not decode.
     """
-    encoded = np.frombuffer(data, np.uint8)
-    pixels = cv2.imdecode(encoded, cv2.IMREAD_COLOR) if data else None
+    flags = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION
+    pixels = cv2.imdecode(np.frombuffer(data, np.uint8), flags) if data else None
     if pixels is None:
-        raise ValueError("the HR tile is not a WebP image")
-    return cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB)
+        raise ValueError("the HR tile does not decode")
+    return pixels

@@ -1,7 +1,7 @@
 """Makes samples again from their stored draws.
 
 A sample comes from its sources where they are at hand. Without them it comes from its stored HR,
-unless that was sharpened after what is degraded had been taken.
+unless that was sharpened after what is degraded had been taken, or is not exact.
 """
 
 import numpy as np
@@ -54,15 +54,22 @@ def remake(task: RemakeTask, stored_hr: np.ndarray | None) -> MadeSample | Outco
             return failed("read", error.reason, error.detail)
         except BAD_DATA as error:
             return failed("draw", "impossible", f"cannot be cut out: {error!r}")
-    elif stored_hr is not None and task.scene.sharpen != "target":
+    elif stored_hr is not None and not _what_hr_is(task):
         hr = degraded = stored_hr
     else:
-        why = "; the stored HR is sharpened, and what was degraded is not" if task.tar else ""
-        return failed("read", "unreadable", "; ".join(task.absent) + why)
+        why = [*task.absent, _what_hr_is(task) if task.tar else ""]
+        return failed("read", "unreadable", "; ".join(filter(None, why)))
     try:
         return make_drawn(task.work, task.work.rows[0], task.scene, task.draws, hr, degraded)
     except BAD_DATA as error:
         return failed("draw", "impossible", f"cannot be carried out: {error!r}")
+
+
+def _what_hr_is(task: RemakeTask) -> str:
+    """Why the stored HR is not what was degraded; empty where it is."""
+    if task.scene.sharpen == "target":
+        return "the stored HR is sharpened, and what was degraded is not"
+    return "" if task.is_hr_exact else "the stored HR is JPEG, and what was degraded is exact"
 
 
 def read_stored(task: RemakeTask) -> Stored:

@@ -51,6 +51,11 @@ class RemakeTask:
         return SceneDraw.model_validate_json(self.row.scene_draw)
 
     @property
+    def is_hr_exact(self) -> bool:
+        """Whether HR is stored as the source has it."""
+        return self.work.recipe.hr.stored_quality(self.row.split) is None
+
+    @property
     def draws(self) -> list[StreamDraw]:
         """The stored draw of each stream."""
         return [StreamDraw.model_validate_json(stream.draw) for stream in self.streams]

@@ -148,7 +148,7 @@ def _source_findings(
     others: list[str],
 ) -> Iterator[Finding]:
     """What of HR and of the record differs, that comes from plan, draw and source alone."""
-    if members[HR_MEMBER] is Verdict.DIFFERENT:
+    if task.is_hr_exact and members[HR_MEMBER] is Verdict.DIFFERENT:
         told = "; ".join(["not the pixels of its source", *others])
         yield _finding(task, "hr_source", HR_MEMBER, told)
     fields = set(SampleFields.model_fields)

@@ -8,7 +8,7 @@ from typing import Any
 
 import yaml
 
-from pipelines.documents.facts import Coding, Facts
+from pipelines.documents.facts import Coding, Facts, hr_storage
 from pipelines.layout import Layout
 from pipelines.licences import UNKNOWN_LICENCE, spdx_identifier
 from schemas.manifest import Manifest
@@ -127,7 +127,15 @@ def _samples(manifest: Manifest, facts: Facts) -> str:
         f"{markdown_table(('split', 'kind', 'samples', 'HR frames'), rows)}\n\n"
         "Clips are consecutive frames of a video; camera clips are views of one image; "
         "pseudo-videos are patches of images, packed as the frames of a video and unrelated to "
-        f"each other. Shards: {len(manifest.shards)}.{_generations(manifest)}"
+        f"each other. Shards: {len(manifest.shards)}."
+        f"{_hr_storage(manifest)}{_generations(manifest)}"
+    )
+
+
+def _hr_storage(manifest: Manifest) -> str:
+    told = hr_storage(manifest)
+    return (
+        f"\n\n{told} Sample by sample, `hr_jpeg` of the records says by how much." if told else ""
     )
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from pipelines.documents.facts import Facts
+from pipelines.documents.facts import Facts, hr_storage
 from pipelines.layout import Layout
 from pipelines.licences import spdx_identifier
 from schemas.manifest import DataFile, Manifest
@@ -89,8 +89,9 @@ def croissant(manifest: Manifest, facts: Facts) -> bytes:
         "description": (
             f"Super-resolution by {manifest.scale}: HR frames and LR streams "
             f"({', '.join(manifest.streams)}) as codecs left them, with the codecs' metadata. "
-            f"Recipe {manifest.name} ({manifest.recipe_sha256}), seed {manifest.seed}."
-        ),
+            f"Recipe {manifest.name} ({manifest.recipe_sha256}), seed {manifest.seed}. "
+            f"{hr_storage(manifest)}"
+        ).strip(),
         "version": f"{manifest.schema_version}.0",
         "citeAs": _citation(manifest),
         "keywords": ["super-resolution", "compression", "WebDataset"],

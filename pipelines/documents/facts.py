@@ -9,7 +9,7 @@ from typing import NamedTuple
 import pyarrow as pa
 
 from pipelines.layout import Layout
-from schemas.manifest import DatasetError, Shard
+from schemas.manifest import DatasetError, Manifest, Shard
 from schemas.record import Record, Status
 from schemas.sample import FrameRow, SampleKind, SampleRow, StreamRow
 from schemas.source import Source
@@ -71,6 +71,17 @@ def read_facts(shards: Iterable[Shard], layout: Layout) -> Facts:
         _count_samples(facts, layout, shard.shard)
         _count_streams(facts, layout, shard.shard)
     return facts
+
+
+def hr_storage(manifest: Manifest) -> str:
+    """How HR is stored, if not all of it exactly; else empty."""
+    quality = manifest.recipe.get("hr", {}).get("jpeg_quality")
+    if quality is None:
+        return ""
+    return (
+        f"HR of the train split is stored as JPEG 4:4:4 of quality {quality}, which is not exact; "
+        "HR of the validation split is exact, and so is all that LR was made of."
+    )
 
 
 def _count_sources(facts: Facts, layout: Layout) -> None:

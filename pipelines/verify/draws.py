@@ -12,7 +12,7 @@ from schemas.encoders import ENCODERS
 from schemas.manifest import Environment
 from schemas.plan import PlannedSample
 from schemas.recipe import Recipe
-from schemas.record import Record
+from schemas.record import LOSSY_HR_VERSION, SCHEMA_VERSION, Record
 from schemas.sample import (
     JSON_MEMBER,
     CodingFields,
@@ -180,10 +180,13 @@ def _sample_claims(sample: Sample) -> dict[str, Any]:
         "num_views": sample.num_frames if sample.kind is SampleKind.CAMERA else 0,
         "sharpen": sample.hr_sharpened,
         "scale": sample.scale,
+        "schema_version": sample.schema_version,
+        "hr_jpeg": sample.hr_jpeg.quality if sample.hr_jpeg else None,
     }
 
 
 def _scene_says(sample: Sample, scene: SceneDraw, recipe: Recipe) -> dict[str, Any]:
+    quality = recipe.hr.stored_quality(sample.split)
     return {
         "scene_draw": scene.model_dump_json(),
         "origins": scene.origins,
@@ -194,6 +197,8 @@ def _scene_says(sample: Sample, scene: SceneDraw, recipe: Recipe) -> dict[str, A
         "num_views": len(scene.views),
         "sharpen": recipe.hr.sharpen != "off",
         "scale": recipe.scale,
+        "schema_version": SCHEMA_VERSION if quality is None else LOSSY_HR_VERSION,
+        "hr_jpeg": quality,
     }
 
 

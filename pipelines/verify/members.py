@@ -10,7 +10,7 @@ from schemas.sample import HR_MEMBER, FrameType, HrTile, Sample, Stream, lr_memb
 from transforms.bitstream import mux_nut
 from transforms.codec import Packet
 from transforms.motion import read_blocks
-from transforms.tiles import pack_files, tile_places, webp_size
+from transforms.tiles import pack_files, tile_places, tile_size
 
 _MOST_FPS = 1000
 
@@ -38,14 +38,14 @@ def hr_problems(sample: Sample, tile: int, member: bytes) -> Iterator[Problem]:
         data = member[found.offset : found.offset + found.size]
         files.append((place, data))
         try:
-            told = "{} x {}".format(*webp_size(data))
+            told = "{} x {}".format(*tile_size(data, sample.hr_jpeg))
         except ValueError as error:
             told = str(error)
         if told != f"{place.height} x {place.width}":
             detail = f"{told}, should be {place.height} x {place.width}"
             yield Problem("hr_tiles", HR_MEMBER, f"tile at frame {place.frame}: {detail}")
             return
-    again, tiles = pack_files(files)
+    again, tiles = pack_files(files, is_jpeg=sample.hr_jpeg is not None)
     if tiles != sample.hr_tiles:
         yield Problem("hr_tiles", HR_MEMBER, "the tiles do not follow each other in the ZIP file")
     elif again != member:

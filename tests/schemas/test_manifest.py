@@ -15,7 +15,7 @@ from schemas.manifest import (
     read_manifest,
     sha256_json,
 )
-from schemas.record import SCHEMA_VERSION, SchemaVersionError
+from schemas.record import LOSSY_HR_VERSION, SCHEMA_VERSION, SchemaVersionError
 
 TABLE = DataFile(path="index/plan.parquet", size=10, sha256="ab", rows=3)
 MANIFEST = Manifest(
@@ -104,6 +104,12 @@ def test_another_major_version_is_refused_before_its_fields_are_looked_at(
         read_manifest(dataset(tmp_path, data))
     assert f"schema version '{version}', this code reads '{SCHEMA_VERSION}'" in str(caught.value)
     assert "read it with the release that wrote it" in str(caught.value)
+
+
+def test_the_version_of_lossy_hr_is_read(tmp_path: Path) -> None:
+    lossy = MANIFEST.model_copy(update={"schema_version": LOSSY_HR_VERSION})
+    assert read_manifest(dataset(tmp_path, lossy.data)) == lossy
+    assert LOSSY_HR_VERSION.split(".")[0] != SCHEMA_VERSION.split(".")[0]
 
 
 def test_another_minor_version_is_read(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import yaml
 from schemas.number import Range
 from schemas.recipe import Recipe, RecipeError, parse_recipe
 from schemas.recipe_files import load_recipe, shipped_recipes
+from schemas.record import LOSSY_HR_VERSION, SCHEMA_VERSION
 
 SMALL = """
 name = "small"
@@ -83,6 +84,23 @@ def test_defaults_are_filled_in() -> None:
     )
     assert [stage.op for stage in recipe.shared] == ["blur", "downscale"]
     assert recipe.streams[0].stages == []
+
+
+def test_the_quality_of_stored_hr_holds_for_training_and_is_told_where_it_is_set() -> None:
+    plain, lossy = parse(SMALL), small_with(("hr", "jpeg_quality"), 95)
+    assert plain.hr.stored_quality("train") is None
+    assert "jpeg_quality" not in plain.model_dump(mode="json")["hr"]
+    assert plain == small_with(("hr", "jpeg_quality"), None)
+    assert lossy.hr.stored_quality("train") == 95
+    assert lossy.hr.stored_quality("validation") is None
+    assert Recipe.model_validate(lossy.model_dump(mode="json")) == lossy
+    assert lossy.model_dump(mode="json")["hr"]["jpeg_quality"] == 95
+    assert (plain.schema_version, lossy.schema_version) == (SCHEMA_VERSION, LOSSY_HR_VERSION)
+
+
+@pytest.mark.parametrize("quality", [0, 74, 101, 95.5, "best"])
+def test_qualities_that_are_no_ground_truth_are_refused(quality: object) -> None:
+    assert "hr.jpeg_quality" in refusal(("hr", "jpeg_quality"), quality)
 
 
 def test_toml_and_yaml_give_the_same_recipe() -> None:

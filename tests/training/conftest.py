@@ -11,12 +11,13 @@ import torch
 from schemas.draw import CodecDraw, Origin, StreamDraw
 from schemas.manifest import MANIFEST_NAME, Environment, Manifest, Shard
 from schemas.motion import MOTION_DTYPE
+from schemas.record import LOSSY_HR_VERSION, SCHEMA_VERSION
 from schemas.sample import HR_MEMBER, Sample, SampleKind, SampleRow, lr_member, mv_member
 from schemas.shard import ShardWriter
 from schemas.tables import write_table
 from transforms.motion import write_blocks
 from transforms.streams import MadeStream, make_stream
-from transforms.tiles import pack_tiles
+from transforms.tiles import pack_jpeg_tiles, pack_tiles
 
 SCALE = 4
 LR_HEIGHT, LR_WIDTH = 32, 40
@@ -31,6 +32,8 @@ class Clip(NamedTuple):
     kind: SampleKind
     hr: np.ndarray
     """(T, H, W, 3) uint8"""
+    jpeg_quality: int | None = None
+    """of stored HR; None for lossless WebP"""
 
 
 @pytest.fixture(autouse=True)
@@ -83,13 +86,18 @@ def _streams(hr: np.ndarray) -> list[MadeStream]:
 
 def _make_sample(clip: Clip, *, ruler: bool) -> tuple[Sample, dict[str, bytes]]:
     frames, height, width, _ = clip.hr.shape
-    hr_zip, hr_tiles = pack_tiles(clip.hr, 64)
+    hr_jpeg = None
+    if clip.jpeg_quality is None:
+        hr_zip, hr_tiles = pack_tiles(clip.hr, 64)
+    else:
+        hr_zip, hr_tiles, hr_jpeg = pack_jpeg_tiles(clip.hr, 64, clip.jpeg_quality)
     members = {HR_MEMBER: hr_zip}
     made = _streams(clip.hr)
     for k, stream in enumerate(made):
         members[lr_member(k)] = stream.nut
         members[mv_member(k)] = write_blocks(ruler_blocks(frames) if ruler else stream.blocks)
     sample = Sample(
+        schema_version=LOSSY_HR_VERSION if hr_jpeg else SCHEMA_VERSION,
         key=clip.key,
         kind=clip.kind,
         split=clip.split,
@@ -110,6 +118,7 @@ def _make_sample(clip: Clip, *, ruler: bool) -> tuple[Sample, dict[str, bytes]]:
         scene_draw="{}",
         origins=[Origin(source_id="s", frame=t, top=0, left=0) for t in range(frames)],
         hr_tiles=hr_tiles,
+        hr_jpeg=hr_jpeg,
         streams=[stream.stream for stream in made],
     )
     return sample, members
@@ -121,7 +130,7 @@ def _write_shard(folder: Path, shard: str, clips: Sequence[Clip], *, ruler: bool
         writer = ShardWriter(file)
         for index, clip in enumerate(clips):
             sample, members = _make_sample(clip, ruler=ruler)
-            fields = sample.model_dump(exclude={"schema_version", "hr_tiles", "streams"})
+            fields = sample.model_dump(exclude={"schema_version", "hr_tiles", "hr_jpeg", "streams"})
             written = writer.add(sample, members)
             row = SampleRow(
                 **fields, shard=shard, index_in_shard=index, source_ids=["s"], members=written

@@ -10,6 +10,7 @@ from schemas.draw import NoiseDraw, ResizeDraw, SceneDraw, StageDraw, StreamDraw
 from schemas.plan import PlannedSample, Span
 from schemas.recipe import Recipe
 from schemas.recipe_files import load_recipe
+from schemas.record import LOSSY_HR_VERSION, SCHEMA_VERSION
 from schemas.sample import LrKind, Sample, SampleKind, member_names
 from tests.pictures import moving_clip, texture
 from transforms.decode import decode_hr, decode_lr
@@ -44,12 +45,12 @@ class Made(NamedTuple):
         return decode_lr(self.sample.streams[stream], self.members[f"lr{stream}.nut"])
 
 
-def planned(frames: int, kind: SampleKind = SampleKind.CLIP) -> PlannedSample:
+def planned(frames: int, kind: SampleKind = SampleKind.CLIP, split: str = "train") -> PlannedSample:
     return PlannedSample(
         shard="train-000000",
         key="key-00000",
         kind=kind,
-        split="train",
+        split=split,
         group="夜",
         licence="CC0",
         clip=0,
@@ -59,8 +60,14 @@ def planned(frames: int, kind: SampleKind = SampleKind.CLIP) -> PlannedSample:
     )
 
 
-def make(recipe: Recipe, hr: np.ndarray, kind: SampleKind = SampleKind.CLIP, seed: int = 0) -> Made:
-    row = planned(len(hr), kind)
+def make(
+    recipe: Recipe,
+    hr: np.ndarray,
+    kind: SampleKind = SampleKind.CLIP,
+    seed: int = 0,
+    split: str = "train",
+) -> Made:
+    row = planned(len(hr), kind, split)
     height, width = hr.shape[1:3]
     is_clip = kind is SampleKind.CLIP
     # A pseudo-video takes its patches from one large image, a clip from frames of their size.
@@ -118,6 +125,40 @@ def test_the_record_is_that_of_the_plan_and_the_draws(made_by: Callable[[], Made
 def test_hr_is_stored_exactly(made_by: Callable[[], Made]) -> None:
     made = made_by()
     assert np.array_equal(decode_hr(made.sample, made.members["hr.zip"]), made.hr)
+
+
+def with_jpeg(recipe: Recipe, quality: int) -> Recipe:
+    hr = recipe.hr.model_copy(update={"jpeg_quality": quality})
+    return recipe.model_copy(update={"hr": hr})
+
+
+def test_hr_as_jpeg_is_stored_for_training_and_lr_is_made_of_exact_hr() -> None:
+    plain = cavsr()
+    made = make(with_jpeg(plain.recipe, 90), plain.hr)
+    jpeg, stored = made.sample.hr_jpeg, decode_hr(made.sample, made.members["hr.zip"])
+    assert jpeg is not None and jpeg.quality == 90
+    error = np.mean((stored.astype(int) - plain.hr) ** 2)
+    assert error == jpeg.mse and 0 < error < 20
+    assert made.sample.schema_version == LOSSY_HR_VERSION
+    assert Sample.model_validate_json(made.sample.model_dump_json()) == made.sample
+    for name in member_names(len(plain.sample.streams))[2:]:
+        assert made.members[name] == plain.members[name]
+    changed = {"schema_version", "recipe_sha256", "hr_tiles", "hr_jpeg"}
+    assert made.sample.model_dump(exclude=changed) == plain.sample.model_dump(exclude=changed)
+
+
+def test_hr_of_validation_is_exact_whatever_the_recipe_says() -> None:
+    plain = cavsr()
+    made = make(with_jpeg(plain.recipe, 90), plain.hr, split="validation")
+    assert made.members == plain.members
+    assert made.sample.hr_jpeg is None and made.sample.schema_version == SCHEMA_VERSION
+    assert made.sample.hr_tiles == plain.sample.hr_tiles
+
+
+def test_a_record_of_exact_hr_is_written_as_before_there_was_jpeg() -> None:
+    made = cavsr()
+    assert "jpeg" not in made.sample.model_dump_json()
+    assert "jpeg" not in made.recipe.model_dump(mode="json")["hr"]
 
 
 @BOTH

@@ -7,15 +7,17 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from schemas.sample import HrTile, Sample, SampleKind
+from schemas.sample import HrJpeg, HrTile, Sample, SampleKind
 from tests.pictures import texture
 from transforms import decode
 from transforms.decode import decode_hr
+from transforms.jpeg import encode_jpeg, read_jpeg_header
 from transforms.tiles import (
     TilePlace,
-    decode_webp,
+    decode_tile,
     encode_webp,
     pack_files,
+    pack_jpeg_tiles,
     pack_tiles,
     webp_size,
 )
@@ -27,7 +29,7 @@ def clip(frames: int, height: int, width: int) -> np.ndarray:
     return np.stack([texture(height, width, seed) for seed in range(frames)])
 
 
-def sample_of(hr: np.ndarray, tiles: list[HrTile]) -> Sample:
+def sample_of(hr: np.ndarray, tiles: list[HrTile], jpeg: HrJpeg | None = None) -> Sample:
     return Sample(
         key="key",
         kind=SampleKind.CLIP,
@@ -49,6 +51,7 @@ def sample_of(hr: np.ndarray, tiles: list[HrTile]) -> Sample:
         scene_draw="{}",
         origins=[],
         hr_tiles=tiles,
+        hr_jpeg=jpeg,
         streams=[],
     )
 
@@ -127,9 +130,9 @@ def test_only_the_tiles_that_a_window_touches_are_decoded(
 
     def counting(data: bytes) -> np.ndarray:
         decoded.append(data)
-        return decode_webp(data)
+        return decode_tile(data)
 
-    monkeypatch.setattr(decode, "decode_webp", counting)
+    monkeypatch.setattr(decode, "decode_tile", counting)
     decode_hr(sample, member, **window)
     assert len(decoded) == len(set(decoded)) == touched
 
@@ -195,14 +198,14 @@ def test_a_damaged_tile_is_told() -> None:
     with pytest.raises(ValueError, match="not a WebP image"):
         decode_hr(sample, bytes(damaged))
     for data in (b"not a picture", encode_webp(texture(9, 9))[:20]):
-        with pytest.raises(ValueError, match="not a WebP image"):
-            decode_webp(data)
+        with pytest.raises(ValueError, match="does not decode"):
+            decode_tile(data)
 
 
 @pytest.mark.parametrize("data", [b"", b"RIFF\0\0\0\0WEBP", b"anything"])
 def test_what_is_no_tile_is_a_value_error(data: bytes) -> None:
-    with pytest.raises(ValueError, match="not a WebP"):
-        decode_webp(data)
+    with pytest.raises(ValueError, match="does not decode"):
+        decode_tile(data)
 
 
 @pytest.mark.parametrize("side", [1, 15, 17, 16_000])
@@ -212,7 +215,7 @@ def test_a_tile_of_another_size_than_its_record_is_refused_without_decoding(
     buffer = io.BytesIO()
     Image.new("RGB", (side, 16)).save(buffer, "WEBP", lossless=True, quality=0, method=0)
     member, tiles = pack_files([(TilePlace(0, 0, 0, 16, 16), buffer.getvalue())])
-    monkeypatch.setattr(decode, "decode_webp", lambda _: pytest.fail("decoded"))
+    monkeypatch.setattr(decode, "decode_tile", lambda _: pytest.fail("decoded"))
     with pytest.raises(ValueError, match=f"16 x {side}, not 16 x 16"):
         decode_hr(sample_of(np.empty((1, 16, 16, 3)), tiles), member)
 
@@ -241,3 +244,145 @@ def test_only_lossless_webp_files_are_tiles() -> None:
         Image.fromarray(texture(16, 16)).save(buffer, **settings)
         with pytest.raises(ValueError, match="not a WebP image, or not a lossless one"):
             webp_size(buffer.getvalue())
+
+
+# JPEG
+
+
+def natural_clip(frames: int, height: int, width: int) -> np.ndarray:
+    """Smooth shading, soft edges and fine texture, as photographs have them."""
+    rng = np.random.default_rng(1)
+    clip = []
+    for _ in range(frames):
+        picture = rng.normal(128, 1, (height, width, 3))
+        for size, amplitude in ((64, 160), (16, 60), (4, 16), (1, 3)):
+            blobs = rng.normal(0, amplitude, (height // size + 2, width // size + 2, 1))
+            tint = 1 + rng.normal(0, 0.2, 3)
+            large = cv2.resize(blobs, (width + size, height + size), interpolation=cv2.INTER_CUBIC)
+            picture += large[:height, :width, None] * tint
+        clip.append(cv2.GaussianBlur(picture, (0, 0), 0.6))
+    return np.clip(np.stack(clip), 0, 255).astype(np.uint8)
+
+
+def packed_jpeg(hr: np.ndarray, tile: int, quality: int = 95) -> tuple[Sample, bytes]:
+    member, tiles, jpeg = pack_jpeg_tiles(hr, tile, quality)
+    return sample_of(hr, tiles, jpeg), member
+
+
+def psnr(mse: float) -> float:
+    return float(10 * np.log10(255**2 / mse))
+
+
+def test_hr_as_jpeg_is_close_and_its_record_tells_how_close() -> None:
+    hr = natural_clip(2, 200, 312)
+    errors, sizes = [], []
+    for quality in (75, 95, 100):
+        sample, member = packed_jpeg(hr, 128, quality)
+        decoded = decode_hr(sample, member)
+        assert decoded.shape == hr.shape and decoded.dtype == np.uint8
+        assert sample.hr_jpeg is not None and sample.hr_jpeg.quality == quality
+        assert sample.hr_jpeg.mse == np.mean((decoded.astype(int) - hr) ** 2)
+        errors.append(sample.hr_jpeg.mse)
+        sizes.append(len(member))
+    assert psnr(errors[0]) > 34 and psnr(errors[1]) > 40 and psnr(errors[2]) > 45
+    assert errors == sorted(errors, reverse=True) and sizes == sorted(sizes)
+    assert sizes[1] < len(pack_tiles(hr, 128)[0]) / 2
+
+
+def test_colours_are_kept_at_every_pixel() -> None:
+    # Columns of alternating colours: subsampled chroma would make them grey.
+    hr = np.zeros((1, 64, 64, 3), np.uint8)
+    hr[:, :, ::2] = [220, 40, 60]
+    hr[:, :, 1::2] = [40, 90, 210]
+    sample, member = packed_jpeg(hr, 64)
+    assert np.abs(decode_hr(sample, member).astype(int) - hr).max() < 12
+
+
+def test_a_jpeg_that_is_exact_loses_nothing() -> None:
+    hr = np.full((1, 32, 32, 3), 128, np.uint8)
+    sample, _ = packed_jpeg(hr, 32)
+    assert sample.hr_jpeg == HrJpeg(quality=95, mse=0)
+
+
+@pytest.mark.parametrize(("height", "width", "tile"), LAYOUTS)
+def test_the_windows_of_jpeg_tiles_are_slices(height: int, width: int, tile: int) -> None:
+    sample, member = packed_jpeg(clip(2, height, width), tile)
+    whole = decode_hr(sample, member)
+    window = decode_hr(sample, member, 1, 1, height // 3, width // 3)
+    assert np.array_equal(window, whole[1:, height // 3 :, width // 3 :])
+
+
+def test_any_zip_reader_opens_a_member_of_jpeg_files() -> None:
+    hr = clip(2, 40, 50)
+    sample, member = packed_jpeg(hr, 32)
+    with zipfile.ZipFile(io.BytesIO(member)) as archive:
+        assert archive.testzip() is None
+        for name, t in zip(archive.namelist(), sample.hr_tiles, strict=True):
+            assert name == f"{t.frame:05d}_{t.top:05d}_{t.left:05d}.jpg"
+            data = archive.read(name)
+            assert data == member[t.offset : t.offset + t.size]
+            assert read_jpeg_header(data) == (t.height, t.width, 95)
+            pixels = np.asarray(Image.open(io.BytesIO(data)))
+            window = t.frame, 1, t.top, t.left, t.height, t.width
+            assert np.array_equal(decode_hr(sample, member, *window)[0], pixels)
+
+
+def jpeg_file(height: int, width: int, mode: str = "RGB", **settings: object) -> bytes:
+    buffer = io.BytesIO()
+    plain = {"quality": 95, "subsampling": 0}
+    Image.new(mode, (width, height)).save(buffer, "JPEG", **{**plain, **settings})
+    return buffer.getvalue()
+
+
+def resized(data: bytes, height: int, width: int) -> bytes:
+    """A JPEG file whose header claims another size."""
+    start = next(data.index(bytes([0xFF, m])) for m in (0xC0, 0xC2) if bytes([0xFF, m]) in data)
+    size = height.to_bytes(2, "big") + width.to_bytes(2, "big")
+    return data[: start + 5] + size + data[start + 9 :]
+
+
+TURNED = Image.Exif()
+TURNED[0x0112] = 6
+HOSTILE_JPEGS: dict[str, tuple[bytes, str]] = {
+    "another size": (jpeg_file(16, 17), "16 x 17, not 16 x 16"),
+    "a bomb": (resized(jpeg_file(16, 16), 65_535, 65_535), "65535 x 65535 pixels, .* at most"),
+    "a progressive bomb": (resized(jpeg_file(16, 16, progressive=True), 65_535, 65_535), "plain"),
+    "progressive": (jpeg_file(16, 16, progressive=True), "not a JPEG file of the plain kind"),
+    "grey": (jpeg_file(16, 16, "L"), "not a JPEG file"),
+    "cmyk": (jpeg_file(16, 16, "CMYK"), "not a JPEG file"),
+    "subsampled": (jpeg_file(16, 16, subsampling=2), "not a JPEG file of three channels in 4:4:4"),
+    "turned": (jpeg_file(16, 16, exif=TURNED), "not a JPEG file"),
+    "colour profile": (jpeg_file(16, 16, icc_profile=b"profile"), "not a JPEG file"),
+    "another quality": (jpeg_file(16, 16, quality=90), "quality 90, not 95"),
+    "webp": (encode_webp(np.zeros((16, 16, 3), np.uint8)), "not a JPEG file"),
+    "nothing": (b"", "not a JPEG file"),
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE_JPEGS)
+def test_a_tile_that_is_another_jpeg_than_its_record_says_is_refused_without_decoding(
+    monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    data, told = HOSTILE_JPEGS[name]
+    member, tiles = pack_files([(TilePlace(0, 0, 0, 16, 16), data)], is_jpeg=True)
+    sample = sample_of(np.empty((1, 16, 16, 3)), tiles, HrJpeg(quality=95, mse=1))
+    monkeypatch.setattr(decode, "decode_tile", lambda _: pytest.fail("decoded"))
+    with pytest.raises(ValueError, match=told):
+        decode_hr(sample, member)
+
+
+def test_a_jpeg_is_no_tile_of_a_sample_that_is_stored_exactly() -> None:
+    member, tiles = pack_files([(TilePlace(0, 0, 0, 16, 16), jpeg_file(16, 16))])
+    with pytest.raises(ValueError, match="not a WebP image"):
+        decode_hr(sample_of(np.empty((1, 16, 16, 3)), tiles), member)
+
+
+def test_what_follows_the_pixels_of_a_jpeg_changes_nothing() -> None:
+    """Neither another frame nor an orientation: no more memory, no more time, the same pixels."""
+    data = encode_jpeg(texture(16, 24), 95, "444")
+    turned = jpeg_file(16, 24, exif=TURNED)[2:]
+    bomb = resized(jpeg_file(16, 24, progressive=True), 65_535, 65_535)[2:]
+    for more in (turned, bomb):
+        changed = data[:-2] + more
+        assert read_jpeg_header(changed) == (16, 24, 95)
+        assert np.array_equal(decode_tile(changed), decode_tile(data))
