@@ -146,6 +146,11 @@ class CodingFields(Record):
     lost_slices: int
     """slices taken out after encoding; the decoder conceals the gaps"""
 
+    @property
+    def crf(self) -> float:
+        """The constant rate factor, -1 where rate was controlled otherwise, or not at all."""
+        return self.rate_value if self.rate_mode == "crf" else UNKNOWN
+
 
 class Generation(CodingFields):
     """One encode and decode before the last one of a stream."""

@@ -37,6 +37,8 @@ class Window:
     """(T,) int64, `FrameType.code`"""
     qp: np.ndarray
     """(T,) float32, mean quantiser in the codec's own scale, -1 where it is not known"""
+    crf: float
+    """constant rate factor of the stream, -1 where its rate was controlled otherwise, or not"""
     skipped: tuple[str, ...] = ()
     """samples that were damaged, and for which this one is here"""
 
@@ -68,6 +70,9 @@ class Batch:
     """(N, T) int64, `FrameType.code`: I 0, P 1, B 2"""
     qp: Tensor
     """(N, T) float32, mean quantiser in the codec's own scale, -1 where it is not known"""
+    crf: Tensor
+    """(N,) float32, constant rate factor of the stream, -1 where its rate was controlled otherwise,
+    or not"""
 
     def to(self, device: torch.device) -> Batch:
         """The batch on a device, ready for a network; a copy from pinned memory does not block.
@@ -115,6 +120,9 @@ def collate(windows: Sequence[Window]) -> Batch:
         flow_valid=stack([w.flow.valid for w in windows]),
         frame_type=stack([w.frame_type for w in windows]),
         qp=stack([w.qp for w in windows]),
+        crf=torch.tensor([w.crf for w in windows], dtype=torch.float32).repeat_interleave(
+            clips_per_window
+        ),
     )
 
 

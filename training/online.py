@@ -328,6 +328,7 @@ def _make(recipe: Recipe, drawn: OnlineDraw, pictures: Pictures, key: str) -> Wi
         flow=_motion(made.blocks, made.stream, cut) if moves else _no_motion(cut),
         frame_type=np.array([frame.frame_type.code for frame in frames], np.int64),
         qp=np.array([frame.qp_mean for frame in frames], np.float32),
+        crf=made.stream.crf,
     )
 
 

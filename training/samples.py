@@ -63,6 +63,7 @@ def _read_window(file: BinaryIO, entry: Entry, cut: Cut) -> Window:
         flow=_read_flow(file, entry, stream, cut),
         frame_type=np.array([frame.frame_type.code for frame in frames], np.int64),
         qp=_mean_qp(frames),
+        crf=stream.crf,
     )
 
 

@@ -116,6 +116,7 @@ def decode_window(members: Members, request: Request) -> Window:
         flow=decode_motion(sample, members, request),
         frame_type=np.array([frame.frame_type.code for frame in frames], np.int64),
         qp=np.array([frame.qp_mean for frame in frames], np.float32),
+        crf=stream.crf,
     )
 
 

@@ -26,6 +26,7 @@ def moving_window() -> Window:
         flow=Flow(previous, -previous, np.full(lr.shape[:3], 3, np.uint8)),
         frame_type=np.zeros(3, np.int64),
         qp=np.zeros(3, np.float32),
+        crf=25.0,
     )
 
 

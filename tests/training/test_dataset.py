@@ -100,6 +100,9 @@ def test_shapes_and_types_are_those_of_the_batch(ruler_dataset: Path) -> None:
         assert batch.flow_previous.shape == batch.flow_next.shape == (n, t, 2, 16, 16)
         assert batch.flow_valid.shape == (n, t, 16, 16)
         assert batch.frame_type.shape == batch.qp.shape == (n, t)
+        assert batch.crf.shape == (n,) and batch.crf.dtype == torch.float32
+        expected = {"clean": -1.0, "crf35": 35.0}
+        assert batch.crf.tolist() == [expected[name] for name in batch.stream_names]
         assert {x.dtype for x in (batch.lr, batch.hr, batch.flow_next, batch.qp)} == {torch.float32}
         assert (batch.flow_valid.dtype, batch.frame_type.dtype) == (torch.uint8, torch.int64)
         assert batch.lr.min() >= 0 and batch.lr.max() <= 1
