@@ -11,14 +11,14 @@ import numpy as np
 
 from schemas.draw import ColorDraw, CropDraw, PostStep
 from schemas.record import UNKNOWN
-from schemas.sample import Frame, HrTile, LrKind, Sample, Stream
+from schemas.sample import Frame, LrKind, Sample, Stream
 from transforms.bitstream import MACROBLOCK, quantiser_map
 from transforms.codec import CodecError, CodedFrame, decode, decode_with_side_data
 from transforms.color import Area, yuv_to_rgb
 from transforms.frame_stages import apply_frame_stages
 from transforms.motion import coded_positions, lr_size
 from transforms.pixels import to_float, to_uint8
-from transforms.tiles import decode_webp, webp_size
+from transforms.tiles import Parts, decode_webp, tile_file
 
 
 def decode_lr(
@@ -177,7 +177,7 @@ def decode_quantisers(
 
 def decode_hr(
     sample: Sample,
-    member: bytes,
+    member: Parts,
     start: int = 0,
     count: int | None = None,
     top: int = 0,
@@ -189,7 +189,7 @@ def decode_hr(
 
     Args:
         sample: the sample's record.
-        member: its `hr.zip` member.
+        member: its `hr.zip` member, or what gives parts of it; only those tiles are taken.
         start: first frame.
         count: number of frames; None for all that follow.
         top: first row of the HR patch.
@@ -201,6 +201,7 @@ def decode_hr(
         (count, height, width, 3) uint8 RGB.
 
     Raises:
+        ShardError: if a tile is not what was written.
         ValueError: if the window reaches beyond the patch, or its tiles do not cover it, are not of
             the size that the record says, or do not decode.
     """
@@ -209,28 +210,22 @@ def decode_hr(
     width = _checked_count(left, width, sample.hr_width)
     parts = []
     for tile in sample.hr_tiles:
+        if not start <= tile.frame < start + count:
+            continue
         # The part of the tile inside the window, in coordinates of the patch.
         row, row_end = max(top, tile.top), min(top + height, tile.top + tile.height)
         column, column_end = max(left, tile.left), min(left + width, tile.left + tile.width)
-        if start <= tile.frame < start + count and row < row_end and column < column_end:
+        if row < row_end and column < column_end:
             parts.append((tile, slice(row, row_end), slice(column, column_end)))
     covered = sum((r.stop - r.start) * (c.stop - c.start) for _, r, c in parts)
     if covered != count * height * width:
         raise ValueError(f"the tiles cover {covered} pixels, not {count} x {height} x {width}")
-    files = [_tile_file(tile, member) for tile, _, _ in parts]  # checked before memory is taken
+    files = [tile_file(tile, member) for tile, _, _ in parts]  # checked before memory is taken
     window = np.empty((count, height, width, 3), np.uint8)
     for (tile, rows, columns), data in zip(parts, files, strict=True):
         inner = decode_webp(data)[_shifted(rows, tile.top), _shifted(columns, tile.left)]
         window[tile.frame - start, _shifted(rows, top), _shifted(columns, left)] = inner
     return window
-
-
-def _tile_file(tile: HrTile, member: bytes) -> bytes:
-    """A tile's WebP file; its header must tell the tile's size, whoever wrote it."""
-    data = member[tile.offset : tile.offset + tile.size]
-    if (found := webp_size(data)) != (tile.height, tile.width):
-        raise ValueError(f"an HR tile is {found[0]} x {found[1]}, not {tile.height} x {tile.width}")
-    return data
 
 
 def _shifted(part: slice, start: int) -> slice:

@@ -6,18 +6,21 @@ sample's record.
 
 import io
 import zipfile
+import zlib
 from collections.abc import Iterable, Iterator
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import cv2
 import numpy as np
 from PIL import Image
 
 from schemas.sample import HrTile
+from schemas.shard import ShardError
 
 _EPOCH = (1980, 1, 1, 0, 0, 0)  # ZIP's earliest date: the same bytes whenever it is written
 _UNIX = 3
 _LOCAL_HEADER_BYTES = 30  # before the file name, in front of each stored file
+_CRC32 = slice(14, 18)  # of the file, in that header
 _WEBP_HEADER_BYTES, _LOSSLESS_MARK = 25, b"\x2f"
 
 
@@ -65,13 +68,44 @@ def pack_files(files: Iterable[tuple[TilePlace, bytes]]) -> tuple[bytes, list[Hr
     buffer, tiles = io.BytesIO(), []
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
         for place, data in files:
-            name = f"{place.frame:05d}_{place.top:05d}_{place.left:05d}.webp"
-            info = zipfile.ZipInfo(name, _EPOCH)
+            info = zipfile.ZipInfo(_file_name(place), _EPOCH)
             info.create_system = _UNIX
             offset = buffer.tell() + _LOCAL_HEADER_BYTES + len(info.filename)
             archive.writestr(info, data)
             tiles.append(HrTile(**place._asdict(), offset=offset, size=len(data)))
     return buffer.getvalue(), tiles
+
+
+def _file_name(place: TilePlace | HrTile) -> str:
+    return f"{place.frame:05d}_{place.top:05d}_{place.left:05d}.webp"
+
+
+class Parts(Protocol):
+    """Bytes, or what gives them slice by slice."""
+
+    def __getitem__(self, part: slice, /) -> bytes:
+        """Those of a slice, fewer where they end before it."""
+
+
+def tile_file(tile: HrTile, member: Parts) -> bytes:
+    """A tile's WebP file.
+
+    Args:
+        tile: where it lies.
+        member: the `hr.zip` member; of it the tile is read, and what the ZIP has in front of it.
+
+    Raises:
+        ShardError: if the bytes are not those that were written.
+        ValueError: if its header does not tell the tile's size, whoever wrote it.
+    """
+    size = _LOCAL_HEADER_BYTES + len(_file_name(tile))
+    entry = member[max(0, tile.offset - size) : tile.offset + tile.size]
+    header, data = entry[:size], entry[size:]
+    if header[_CRC32] != zlib.crc32(data).to_bytes(4, "little"):
+        raise ShardError(f"HR tile {_file_name(tile)} does not match its checksum")
+    if (found := webp_size(data)) != (tile.height, tile.width):
+        raise ValueError(f"an HR tile is {found[0]} x {found[1]}, not {tile.height} x {tile.width}")
+    return data
 
 
 def encode_webp(pixels: np.ndarray) -> bytes:
@@ -101,7 +135,7 @@ def decode_webp(data: bytes) -> np.ndarray:
         ValueError: if it is not one.
     """
     encoded = np.frombuffer(data, np.uint8)
-    pixels = cv2.imdecode(encoded, cv2.IMREAD_COLOR) if data else None
+    pixels = cv2.imdecode(encoded, cv2.IMREAD_COLOR_RGB) if data else None
     if pixels is None:
         raise ValueError("the HR tile is not a WebP image")
-    return cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB)
+    return pixels
