@@ -133,16 +133,37 @@ def read_member(file: BinaryIO, member: Member) -> bytes:
     Raises:
         ShardError: if the bytes are missing or not those that were written.
     """
-    # A read takes memory for all that was asked for, also where the file has less.
-    num_held = file.seek(0, io.SEEK_END) - member.offset
-    if member.offset < 0 or not 0 <= member.size <= num_held:
-        told = f"{max(0, num_held)} bytes at {member.offset}, not {member.size}"
-        raise ShardError(f"{member.name}: {told}")
-    file.seek(member.offset)
-    data = file.read(member.size)
+    data = MemberParts(file, member)[:]
     if zlib.crc32(data) != member.crc32:
         raise ShardError(f"{member.name} at {member.offset} does not match its checksum")
     return data
+
+
+class MemberParts:
+    """A member of a shard, of which slices are read as they are asked for.
+
+    There is no checksum of a part: it takes a member that has its own inside.
+
+    Args:
+        file: the shard, readable and seekable; open as long as parts are read.
+        member: the range, from table `samples`.
+
+    Raises:
+        ShardError: if the shard ends before the member does.
+    """
+
+    def __init__(self, file: BinaryIO, member: Member) -> None:
+        # A read takes memory for all that was asked for, also where the file has less.
+        num_held = file.seek(0, io.SEEK_END) - member.offset
+        if member.offset < 0 or not 0 <= member.size <= num_held:
+            told = f"{max(0, num_held)} bytes at {member.offset}, not {member.size}"
+            raise ShardError(f"{member.name}: {told}")
+        self._file, self._member = file, member
+
+    def __getitem__(self, part: slice) -> bytes:
+        start, stop, _ = part.indices(self._member.size)
+        self._file.seek(self._member.offset + start)
+        return self._file.read(max(0, stop - start))
 
 
 def iter_samples(file: BinaryIO) -> Iterator[tuple[str, dict[str, bytes]]]:

@@ -274,7 +274,7 @@ def test_the_report_names_every_contender_and_what_is_left_out(
     assert main([f"--input={video}", *sizes, *counts, "--workers=1", "--profile"]) == 0
     report = capsys.readouterr().out
     for text in (
-        "clips of 8 frames of 128x96", "HR as JPEG left out", "LitData left out", "MDS left out",
+        "clips of 8 frames of 128x96", "our reader, JPEG", "bare decode, JPEG", "LitData left out", "MDS left out",
         "\nwhole frames:", "folders, whole frames", "\nsmall patches:", "folders, small patches",
         "webdataset", "bare decode", "the speed of the bare decode", "decode HR",
     ):  # fmt: skip

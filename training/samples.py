@@ -4,6 +4,7 @@ import json
 from typing import BinaryIO
 
 import numpy as np
+from pydantic import ValidationError
 
 from schemas.manifest import DatasetError
 from schemas.record import check_schema_version
@@ -17,7 +18,7 @@ from schemas.sample import (
     lr_member,
     mv_member,
 )
-from schemas.shard import ShardError, read_member
+from schemas.shard import MemberParts, ShardError, read_member
 from training.batch import Window
 from training.draw import Cut, WindowDraw
 from training.index import Entry
@@ -58,7 +59,9 @@ def _read_window(file: BinaryIO, entry: Entry, cut: Cut) -> Window:
         draw=WindowDraw(key=sample.key, cut=cut),
         stream_name=stream.name,
         kind=sample.kind,
-        lr=_crop(decode_lr(stream, lr_bytes, cut.start, cut.count), cut),
+        lr=decode_lr(
+            stream, lr_bytes, cut.start, cut.count, cut.top, cut.left, cut.height, cut.width
+        ),
         hr=_read_hr(file, entry, sample, cut),
         flow=_read_flow(file, entry, stream, cut),
         frame_type=np.array([frame.frame_type.code for frame in frames], np.int64),
@@ -68,22 +71,22 @@ def _read_window(file: BinaryIO, entry: Entry, cut: Cut) -> Window:
 
 
 def _parse_sample(data: bytes) -> Sample:
-    fields = json.loads(data)
-    # The version first: fields of another version would fail for a reason that misleads.
-    check_schema_version(fields["schema_version"], f"sample {fields['key']}")
-    return Sample.model_validate(fields)
-
-
-def _crop(x: np.ndarray, cut: Cut) -> np.ndarray:
-    return x[:, cut.top : cut.top + cut.height, cut.left : cut.left + cut.width]
+    try:
+        sample = Sample.model_validate_json(data)
+    except ValidationError:
+        # Fields of another version fail for a reason that misleads.
+        fields = json.loads(data)
+        check_schema_version(fields["schema_version"], f"sample {fields['key']}")
+        raise
+    check_schema_version(sample.schema_version, f"sample {sample.key}")
+    return sample
 
 
 def _read_hr(file: BinaryIO, entry: Entry, sample: Sample, cut: Cut) -> np.ndarray:
-    member = read_member(file, entry.members[HR_MEMBER])
     scale = sample.scale
     return decode_hr(
         sample,
-        member,
+        MemberParts(file, entry.members[HR_MEMBER]),  # large: most of it is left where it is
         start=cut.start,
         count=cut.count,
         top=scale * cut.top,
@@ -99,8 +102,16 @@ def _read_flow(file: BinaryIO, entry: Entry, stream: Stream, cut: Cut) -> Flow:
         vectors = np.zeros((cut.count, cut.height, cut.width, 2), np.float32)
         return Flow(previous=vectors, next=vectors, valid=np.zeros(vectors.shape[:3], np.uint8))
     blocks = read_blocks(read_member(file, entry.members[mv_member(cut.stream)]))
-    flow = dense_flow(blocks, stream, entry.lr_height, entry.lr_width, cut.start, cut.count)
-    return Flow(*(_crop(x, cut) for x in flow))
+    return dense_flow(
+        blocks,
+        stream,
+        entry.lr_height,
+        entry.lr_width,
+        cut.start,
+        cut.count,
+        rows=slice(cut.top, cut.top + cut.height),
+        columns=slice(cut.left, cut.left + cut.width),
+    )
 
 
 def _mean_qp(frames: list[Frame]) -> np.ndarray:

@@ -396,6 +396,7 @@ def _encoder_qp(packet: "av.Packet[Any]") -> float:
     return float(quality / _LAMBDA_PER_QP)
 
 
+_B_FRAME_CODECS = frozenset(codec for codec, traits in ENCODERS.items() if traits.max_b_frames)
 _DECODERS: dict[str, str] = {codec: traits.decoder for codec, traits in ENCODERS.items()}
 
 
@@ -404,7 +405,7 @@ def decode(
     codec: str,
     *,
     side_data: bool = False,
-    skip_until: int = 0,
+    window: range | None = None,
 ) -> Iterable[av.VideoFrame]:
     """Decode packets to frames in presentation order, lazily.
 
@@ -412,7 +413,8 @@ def decode(
         packets: in coding order, starting at a key frame.
         codec: name of the coded format, as a draw has it.
         side_data: also export motion vectors and quantisers.
-        skip_until: leave out frames with a smaller pts.
+        window: leave out frames with another pts; B frames among them to which no other frame
+            refers are not decoded.
 
     Raises:
         CodecError: if the decoder fails or drops the time stamps.
@@ -430,10 +432,12 @@ def decode(
     context.options = options
     try:
         for packet in [*map(_padded_packet, packets), None]:
+            if packet is not None and window is not None and codec in _B_FRAME_CODECS:
+                context.skip_frame = "DEFAULT" if packet.pts in window else "NONREF"
             for frame in context.decode(packet):
                 if frame.pts is None:
                     raise CodecError("decoder_failed", f"{codec}: a frame without time stamp")
-                if frame.pts >= skip_until:
+                if window is None or frame.pts in window:
                     yield frame
     except MemoryError:
         raise

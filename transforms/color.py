@@ -12,6 +12,7 @@ from functools import lru_cache
 from typing import NamedTuple
 
 import av
+import cv2
 import numpy as np
 from av.filter import Graph
 
@@ -23,6 +24,9 @@ TIME_BASE = Fraction(1, 25)
 _FAST_FLAGS = "bicubic+bitexact"  # FFmpeg's default, but for bitexact: the same on every CPU
 _FROM_RGB_TO_RGB = f"flags={FLAGS}:out_range=pc"
 _KEPT_GRAPHS = 16
+# Where two sides are even, every pair of pixels is converted alike and by its neighbourhood alone:
+# swscale's bicubic kernel takes two samples of chroma on either side, a third where it is shifted.
+_CHROMA_REACH = 6  # pixels
 _LIMITED_TO_FULL = np.clip(np.rint((np.arange(256) - 16) * 255 / 219), 0, 255).astype(np.uint8)
 _STREAM_FORMATS = frozenset(
     {"yuv420p", "yuv422p", "yuv444p", "yuv420p10le", "yuv422p10le", "yuv444p10le"}
@@ -131,13 +135,35 @@ def _chroma(side: str, pixel_format: str, location: str) -> str:
     return f":{side}_chroma_loc={location}" if is_subsampled else ""
 
 
-def yuv_to_rgb(frames: Sequence[av.VideoFrame], color: ColorDraw | None = None) -> np.ndarray:
+class Area(NamedTuple):
+    """A rectangle of a picture."""
+
+    top: int
+    """first row"""
+    left: int
+    """first column"""
+    height: int
+    """rows"""
+    width: int
+    """columns"""
+
+    @property
+    def slices(self) -> tuple[slice, slice]:
+        """Its rows and columns."""
+        return slice(self.top, self.top + self.height), slice(self.left, self.left + self.width)
+
+
+def yuv_to_rgb(
+    frames: Sequence[av.VideoFrame], color: ColorDraw | None = None, area: Area | None = None
+) -> np.ndarray:
     """Convert frames of our own streams as `color.read_*` says; RGB frames pass exactly.
 
     Args:
         frames: 4:2:0, 4:2:2 or 4:4:4 of 8 or 10 bits, or an RGB format, all of one size and
             format. What they are tagged with plays no part.
         color: the conversion; None for BT.709, limited range, chroma sited left.
+        area: what to convert, (H, W) pixels inside the frames; None for all. Its pixels are those
+            of the whole.
 
     Returns:
         (T, H, W, 3) uint8, sRGB in [0, 255].
@@ -148,7 +174,8 @@ def yuv_to_rgb(frames: Sequence[av.VideoFrame], color: ColorDraw | None = None) 
     if not frames:
         raise ValueError("frames is empty: expected at least 1 frame")
     color = color or ColorDraw()
-    rgb = np.empty((len(frames), frames[0].height, frames[0].width, 3), np.uint8)
+    area = area or Area(0, 0, frames[0].height, frames[0].width)
+    rgb = np.empty((len(frames), area.height, area.width, 3), np.uint8)
     for index, frame in enumerate(frames):
         name = _stream_format(frame)
         if name not in _STREAM_FORMATS and not is_rgb(frame):
@@ -156,12 +183,53 @@ def yuv_to_rgb(frames: Sequence[av.VideoFrame], color: ColorDraw | None = None) 
                 f"name = {frame.format.name!r}: expected one of {sorted(_STREAM_FORMATS)} or RGB"
             )
         if is_rgb(frame):
-            rgb[index] = _convert(frame, "rgb24", _FROM_RGB_TO_RGB).to_ndarray()
-        elif color.scaler == "fast":
-            rgb[index] = _read_fast(frame, color)
+            rgb[index] = _rgb_of(frame, area)
         else:
-            rgb[index] = _read_exactly(frame, color)
+            rgb[index] = _read_area(frame, color, area)
     return rgb
+
+
+def _rgb_of(frame: av.VideoFrame, area: Area) -> np.ndarray:
+    if frame.format.name == "gbrp":
+        green, blue, red = (plane[area.slices] for plane in _planes(frame))
+        return cv2.merge([red, green, blue])
+    return _convert(frame, "rgb24", _FROM_RGB_TO_RGB).to_ndarray()[area.slices]
+
+
+def _read_area(frame: av.VideoFrame, color: ColorDraw, area: Area) -> np.ndarray:
+    outer = _with_margins(area, frame.height, frame.width)
+    read = _read_fast if color.scaler == "fast" else _read_exactly
+    inner = area._replace(top=area.top - outer.top, left=area.left - outer.left)
+    return read(_cut(frame, outer), color)[inner.slices]
+
+
+def _with_margins(area: Area, height: int, width: int) -> Area:
+    """What has to be converted of a picture for the pixels of an area to be right.
+
+    Its size depends on the sizes of area and picture alone, since graphs are kept by size.
+    """
+    top, rows = _widened(area.top, area.height, height)
+    left, columns = _widened(area.left, area.width, width)
+    return Area(top, left, rows, columns)
+
+
+def _widened(first: int, count: int, side: int) -> tuple[int, int]:
+    if side % 2:  # swscale stretches chroma over the whole of an odd side
+        return 0, side
+    widened = min(-(-count // 2) * 2 + 2 + 2 * _CHROMA_REACH, side)
+    return min(max(first // 2 * 2 - _CHROMA_REACH, 0), side - widened), widened
+
+
+def _cut(frame: av.VideoFrame, area: Area) -> av.VideoFrame:
+    """A part of a frame; its sides are even where chroma is subsampled, or those of the frame."""
+    if (area.height, area.width) == (frame.height, frame.width):
+        return frame
+    luma, *chroma = _planes(frame)
+    down, across = (-(-a // b) for a, b in zip(luma.shape, chroma[0].shape, strict=True))
+    top, left = area.top // down, area.left // across
+    subsampled = Area(top, left, -(-area.height // down), -(-area.width // across))
+    planes = [luma[area.slices], *(plane[subsampled.slices] for plane in chroma)]
+    return _frame_of(planes, frame.format.name)
 
 
 def _stream_format(frame: av.VideoFrame) -> str:

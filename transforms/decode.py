@@ -4,25 +4,32 @@ Synthesis measures and hashes what this returns, so whoever trains on a dataset 
 pixels to the bit.
 """
 
-import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
+import av
 import numpy as np
 
 from schemas.draw import ColorDraw, CropDraw, PostStep
 from schemas.record import UNKNOWN
-from schemas.sample import Frame, HrJpeg, HrTile, LrKind, Sample, Stream
+from schemas.sample import Frame, LrKind, Sample, Stream
 from transforms.bitstream import MACROBLOCK, quantiser_map
-from transforms.codec import CodedFrame, decode, decode_with_side_data
-from transforms.color import yuv_to_rgb
+from transforms.codec import CodecError, CodedFrame, decode, decode_with_side_data
+from transforms.color import Area, yuv_to_rgb
 from transforms.frame_stages import apply_frame_stages
 from transforms.motion import coded_positions, lr_size
 from transforms.pixels import to_float, to_uint8
-from transforms.tiles import decode_tile, tile_size
+from transforms.tiles import Parts, decode_tile, tile_file
 
 
 def decode_lr(
-    stream: Stream, member: bytes, start: int = 0, count: int | None = None
+    stream: Stream,
+    member: bytes,
+    start: int = 0,
+    count: int | None = None,
+    top: int = 0,
+    left: int = 0,
+    height: int | None = None,
+    width: int | None = None,
 ) -> np.ndarray:
     """Decode a window of LR frames, and no more of the stream than that takes.
 
@@ -31,25 +38,51 @@ def decode_lr(
         member: its `lr<k>.nut` member.
         start: first frame, in presentation order.
         count: number of frames; None for all that follow.
+        top: first row of the LR frames.
+        left: first column of the LR frames.
+        height: rows; None for all that follow.
+        width: columns; None for all that follow.
 
     Returns:
-        (count, h, w, 3) uint8 RGB.
+        (count, height, width, 3) uint8 RGB.
 
     Raises:
         ValueError: if the window reaches beyond the stream.
-        CodecError: if the bytes do not decode.
+        CodecError: if the bytes do not decode, or to other frames than the record says.
     """
     count = _checked_count(start, count, len(stream.frames))
+    lr_height, lr_width = lr_size(stream)
+    height = _checked_count(top, height, lr_height)
+    width = _checked_count(left, width, lr_width)
+    frames, color = _decoded(stream, member, start, count), _read_color(stream)
+    area = Area(top, left, height, width)
+    crops = [step for step in stream.post_steps if isinstance(step, CropDraw)]
+    if len(crops) == len(stream.post_steps):
+        first_row, first_column = sum(crop.top for crop in crops), sum(crop.left for crop in crops)
+        return yuv_to_rgb(
+            frames, color, area._replace(top=top + first_row, left=left + first_column)
+        )
+    # Other steps act on whole frames: noise is drawn for all of one, kernels reach far.
+    whole = apply_post_steps(yuv_to_rgb(frames, color), stream.post_steps, start)
+    return np.ascontiguousarray(whole[(slice(None), *area.slices)])
+
+
+def _decoded(stream: Stream, member: bytes, start: int, count: int) -> list[av.VideoFrame]:
+    """A window of the frames that the codec gives, before their conversion."""
     if stream.lost_slices:
         # What a gap shows depends on all that the decoder saw before, and on memory that it takes
         # for frames: it gets the same only while none of them is released.
-        packets = _packets_from(stream.frames, member, 0)
+        packets = _packets(stream.frames, member)
         frames = list(decode(packets, stream.codec))[start : start + count]
     else:
-        packets = _packets_from(stream.frames, member, start)
-        decoded = decode(packets, stream.codec, skip_until=start)
-        frames = list(itertools.islice(decoded, count))
-    return apply_post_steps(yuv_to_rgb(frames, _read_color(stream)), stream.post_steps, start)
+        packets = _packets_of_window(stream.frames, member, start, count)
+        frames = list(decode(packets, stream.codec, window=range(start, start + count)))
+    size = (stream.coded_height, stream.coded_width)
+    if len(frames) != count or any((f.height, f.width) != size for f in frames):
+        found = sorted({f"{f.width}x{f.height}" for f in frames})
+        told = f"{len(frames)} frames of {found}, not {count} of {size[1]}x{size[0]}"
+        raise CodecError("frames_lost", f"{stream.codec}: {told}")
+    return frames
 
 
 def _read_color(stream: Stream) -> ColorDraw:
@@ -65,13 +98,23 @@ def _read_color(stream: Stream) -> ColorDraw:
     )
 
 
-def _packets_from(frames: list[Frame], member: bytes, start: int) -> Iterator[CodedFrame]:
-    """Packets in coding order, from the last key frame at or before `start`."""
+def _packets(frames: Sequence[Frame], member: bytes) -> list[CodedFrame]:
+    """Packets in coding order."""
+    in_order = sorted(frames, key=lambda frame: frame.coding_index)
+    return [
+        CodedFrame(member[f.packet_position : f.packet_position + f.packet_bytes], f.display_index)
+        for f in in_order
+    ]
+
+
+def _packets_of_window(
+    frames: list[Frame], member: bytes, start: int, count: int
+) -> list[CodedFrame]:
+    """From the last key frame at or before a window to the last packet of it, in coding order."""
+    last = max(frame.coding_index for frame in frames[start : start + count])
     keys = [f.coding_index for f in frames if f.key_frame and f.display_index <= start]
     first = max(keys, default=0)
-    for frame in sorted(frames, key=lambda f: f.coding_index)[first:]:
-        end = frame.packet_position + frame.packet_bytes
-        yield CodedFrame(member[frame.packet_position : end], frame.display_index)
+    return _packets([f for f in frames if first <= f.coding_index <= last], member)
 
 
 def apply_post_steps(frames: np.ndarray, steps: Sequence[PostStep], start: int = 0) -> np.ndarray:
@@ -118,7 +161,7 @@ def decode_quantisers(
         CodecError: if the bytes do not decode.
     """
     count = _checked_count(start, count, len(stream.frames))
-    packets = list(_packets_from(stream.frames, member, 0))
+    packets = _packets(stream.frames, member)
     frames = decode_with_side_data(packets, stream.codec)[start : start + count]
     size = lr_size(stream)
     rows, columns, _ = coded_positions(stream, *size)
@@ -134,7 +177,7 @@ def decode_quantisers(
 
 def decode_hr(
     sample: Sample,
-    member: bytes,
+    member: Parts,
     start: int = 0,
     count: int | None = None,
     top: int = 0,
@@ -146,7 +189,7 @@ def decode_hr(
 
     Args:
         sample: the sample's record.
-        member: its `hr.zip` member.
+        member: its `hr.zip` member, or what gives parts of it; only those tiles are taken.
         start: first frame.
         count: number of frames; None for all that follow.
         top: first row of the HR patch.
@@ -158,6 +201,7 @@ def decode_hr(
         (count, height, width, 3) uint8 RGB; exact, unless the record has `hr_jpeg`.
 
     Raises:
+        ShardError: if a tile is not what was written.
         ValueError: if the window reaches beyond the patch, or its tiles do not cover it, are not of
             the kind and size that the record says, or do not decode.
     """
@@ -166,29 +210,23 @@ def decode_hr(
     width = _checked_count(left, width, sample.hr_width)
     parts = []
     for tile in sample.hr_tiles:
+        if not start <= tile.frame < start + count:
+            continue
         # The part of the tile inside the window, in coordinates of the patch.
         row, row_end = max(top, tile.top), min(top + height, tile.top + tile.height)
         column, column_end = max(left, tile.left), min(left + width, tile.left + tile.width)
-        if start <= tile.frame < start + count and row < row_end and column < column_end:
+        if row < row_end and column < column_end:
             parts.append((tile, slice(row, row_end), slice(column, column_end)))
     covered = sum((r.stop - r.start) * (c.stop - c.start) for _, r, c in parts)
     if covered != count * height * width:
         raise ValueError(f"the tiles cover {covered} pixels, not {count} x {height} x {width}")
     # Checked before memory is taken.
-    files = [_tile_file(tile, member, sample.hr_jpeg) for tile, _, _ in parts]
+    files = [tile_file(tile, member, sample.hr_jpeg) for tile, _, _ in parts]
     window = np.empty((count, height, width, 3), np.uint8)
     for (tile, rows, columns), data in zip(parts, files, strict=True):
         inner = decode_tile(data)[_shifted(rows, tile.top), _shifted(columns, tile.left)]
         window[tile.frame - start, _shifted(rows, top), _shifted(columns, left)] = inner
     return window
-
-
-def _tile_file(tile: HrTile, member: bytes, jpeg: HrJpeg | None) -> bytes:
-    """A tile's file; its header must tell the tile's kind and size, whoever wrote it."""
-    data = member[tile.offset : tile.offset + tile.size]
-    if (found := tile_size(data, jpeg)) != (tile.height, tile.width):
-        raise ValueError(f"an HR tile is {found[0]} x {found[1]}, not {tile.height} x {tile.width}")
-    return data
 
 
 def _shifted(part: slice, start: int) -> slice:

@@ -6,6 +6,7 @@ distance follows from the frame types; for H.264 it is found photometrically, bl
 """
 
 import io
+from bisect import bisect_left
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -175,15 +176,17 @@ def write_blocks(blocks: np.ndarray) -> bytes:
 def read_blocks(member: bytes) -> np.ndarray:
     """The motion vectors of a stream, (N,) of `MOTION_DTYPE`, from its `mv<k>.npy` member.
 
+    They are the member's own bytes, not a copy, and cannot be written to.
+
     Raises:
         ValueError: if the member holds something else.
     """
     # Of so many bytes only one header can be: none is parsed, which may be anybody's.
-    start = len(_npy_header(0))
+    start = _NPY_HEADER_BYTES
     num_rows, rest = divmod(len(member) - start, MOTION_DTYPE.itemsize)
     if num_rows < 0 or rest or member[:start] != _npy_header(num_rows):
         raise ValueError("the member holds no motion vectors")
-    return np.frombuffer(member, MOTION_DTYPE, offset=start).copy()
+    return np.frombuffer(member, MOTION_DTYPE, offset=start)
 
 
 def _npy_header(num_rows: int) -> bytes:
@@ -191,6 +194,9 @@ def _npy_header(num_rows: int) -> bytes:
     fields = {"descr": _STORED_DTYPE.str, "fortran_order": False, "shape": (num_rows, _NUM_COLUMNS)}
     np.lib.format.write_array_header_1_0(buffer, fields)
     return buffer.getvalue()
+
+
+_NPY_HEADER_BYTES = len(_npy_header(0))
 
 
 class Flow(NamedTuple):
@@ -205,7 +211,14 @@ class Flow(NamedTuple):
 
 
 def dense_flow(
-    blocks: np.ndarray, stream: Stream, height: int, width: int, start: int, count: int
+    blocks: np.ndarray,
+    stream: Stream,
+    height: int,
+    width: int,
+    start: int,
+    count: int,
+    rows: slice = slice(None),
+    columns: slice = slice(None),
 ) -> Flow:
     """Spread block vectors over LR pixels, divided by their reference distance.
 
@@ -214,16 +227,23 @@ def dense_flow(
     has there. Towards the next frame the same holds, mirrored.
 
     Args:
-        blocks: all vectors of the stream, (N,) of `MOTION_DTYPE`.
+        blocks: all vectors of the stream, (N,) of `MOTION_DTYPE`, by frame.
         stream: its record.
         height: LR rows.
         width: LR columns.
         start: first frame wanted.
         count: frames wanted.
+        rows: LR rows wanted.
+        columns: LR columns wanted.
+
+    Returns:
+        The motion of the rows and columns wanted.
     """
+    coded_rows, coded_columns, scale = coded_positions(stream, height, width)
+    row, column = coded_rows[rows] // _CELL, coded_columns[columns] // _CELL
+    grid = _Grid(row.min(), column.min(), np.ptp(row) + 1, np.ptp(column) + 1)
     # One frame more on either side, for pixels that take over their neighbour's motion.
-    past, has_past = _rasterise(blocks, stream, start - 1, count + 2, past=True)
-    future, has_future = _rasterise(blocks, stream, start - 1, count + 2, past=False)
+    (past, future), (has_past, has_future) = _rasterise(blocks, grid, start - 1, count + 2)
     inner = slice(1, count + 1)
     previous, has_previous = _first_known(
         (past[inner], has_past[inner]),
@@ -235,10 +255,21 @@ def dense_flow(
         (-past[inner], has_past[inner]),
         (-past[2:], has_past[2:]),
     )
-    rows, columns, scale = coded_positions(stream, height, width)
-    cells = np.ix_(np.arange(count), rows // _CELL, columns // _CELL)
     valid = has_previous.astype(np.uint8) | (has_following.astype(np.uint8) << 1)
-    return Flow(previous[cells] * scale, following[cells] * scale, valid[cells])
+
+    def spread(cells: np.ndarray) -> np.ndarray:
+        return cells.take(column - grid.left, axis=2).take(row - grid.top, axis=1)
+
+    return Flow(spread(previous * scale), spread(following * scale), spread(valid))
+
+
+class _Grid(NamedTuple):
+    """A rectangle of cells of the coded picture."""
+
+    top: int
+    left: int
+    height: int
+    width: int
 
 
 def _first_known(*sources: tuple[np.ndarray, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
@@ -251,29 +282,43 @@ def _first_known(*sources: tuple[np.ndarray, np.ndarray]) -> tuple[np.ndarray, n
 
 
 def _rasterise(
-    blocks: np.ndarray, stream: Stream, start: int, count: int, *, past: bool
+    blocks: np.ndarray, grid: _Grid, start: int, count: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Velocity (count, cells, cells, 2) in coded pixels per frame, and where it is known."""
-    shape = (count, -(-stream.coded_height // _CELL) + 1, -(-stream.coded_width // _CELL) + 1)
+    """What blocks tell of a grid: of references in the past, then of those in the future.
+
+    Returns:
+        Velocity (2, count, rows, columns, 2) in coded pixels per frame, and where it is known.
+    """
+    frames = blocks["frame"]  # sorted; bisection reads a few of them
+    blocks = blocks[bisect_left(frames, start) : bisect_left(frames, start + count)]
+    distance = blocks["ref_distance"].astype(np.float32)
+    picture = blocks["frame"].astype(int) - start + count * (distance >= 0)
+    mv = np.stack([blocks["mv_x"], blocks["mv_y"]], axis=1).astype(np.float32)
+    per_frame = mv / (MV_UNITS_PER_PIXEL * np.abs(distance)[:, None])
+    top, height = _covered(blocks["y"], blocks["height"], grid.top, grid.height)
+    left, width = _covered(blocks["x"], blocks["width"], grid.left, grid.width)
+    # Blocks by the cells that they cover; where blocks overlap, the last one stays.
+    num_cells = height * width
+    block = np.repeat(np.arange(len(blocks)), num_cells)
+    place = np.arange(len(block)) - (np.cumsum(num_cells) - num_cells)[block]  # inside its block
+    down, across = np.divmod(place, width[block])
+    row = (picture * grid.height + top)[block] + down
+    cell = row * grid.width + left[block] + across
+    shape = (2, count, grid.height, grid.width)
     velocity, known = np.zeros((*shape, 2), np.float32), np.zeros(shape, bool)
-    in_window = (blocks["frame"].astype(int) >= start) & (blocks["frame"] < start + count)
-    chosen = blocks[in_window & ((blocks["ref_distance"] < 0) == past)]
-    mv = np.stack([chosen["mv_x"], chosen["mv_y"]], axis=1).astype(np.float32)
-    per_frame = mv / (
-        MV_UNITS_PER_PIXEL * np.abs(chosen["ref_distance"].astype(np.float32))[:, None]
-    )
-    time = chosen["frame"].astype(int) - start
-    top = chosen["y"].astype(int) - chosen["height"] // 2
-    left = chosen["x"].astype(int) - chosen["width"] // 2
-    for dy in range(0, int(chosen["height"].max(initial=0)), _CELL):
-        for dx in range(0, int(chosen["width"].max(initial=0)), _CELL):
-            inside = (chosen["height"] > dy) & (chosen["width"] > dx)
-            row, column = (top[inside] + dy) // _CELL, (left[inside] + dx) // _CELL
-            within = (row >= 0) & (column >= 0) & (row < shape[1]) & (column < shape[2])
-            cell = (time[inside][within], row[within], column[within])
-            velocity[cell] = per_frame[inside][within]
-            known[cell] = True
+    velocity.reshape(-1, 2)[cell] = per_frame[block]
+    known.reshape(-1)[cell] = True
     return velocity, known
+
+
+def _covered(
+    centre: np.ndarray, size: np.ndarray, first: int, count: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Which of `count` cells in a line blocks cover: the first, and how many; (N,) int each."""
+    begin = (centre.astype(int) - size // 2) // _CELL - first
+    end = begin + -(-size.astype(int) // _CELL)
+    begin = begin.clip(0)
+    return begin, (end.clip(max=count) - begin).clip(0)
 
 
 def coded_positions(

@@ -7,20 +7,24 @@ sample's record.
 
 import io
 import zipfile
+import zlib
 from collections.abc import Iterable, Iterator
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import cv2
 import numpy as np
 from PIL import Image
 
 from schemas.sample import HrJpeg, HrTile
+from schemas.shard import ShardError
 from transforms.jpeg import encode_jpeg, read_jpeg_header
 from transforms.pictures import MAX_PIXELS
 
 _EPOCH = (1980, 1, 1, 0, 0, 0)  # ZIP's earliest date: the same bytes whenever it is written
 _UNIX = 3
 _LOCAL_HEADER_BYTES = 30  # before the file name, in front of each stored file
+_CRC32 = slice(14, 18)  # of the file, in that header
+_WEBP, _JPEG = "webp", "jpg"
 _WEBP_HEADER_BYTES, _LOSSLESS_MARK = 25, b"\x2f"
 
 
@@ -97,16 +101,49 @@ def pack_files(
 ) -> tuple[bytes, list[HrTile]]:
     """Store tiles that are WebP or JPEG files already; returns what `pack_tiles` does."""
     buffer, tiles = io.BytesIO(), []
-    suffix = "jpg" if is_jpeg else "webp"
+    suffix = _JPEG if is_jpeg else _WEBP
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
         for place, data in files:
-            name = f"{place.frame:05d}_{place.top:05d}_{place.left:05d}.{suffix}"
-            info = zipfile.ZipInfo(name, _EPOCH)
+            info = zipfile.ZipInfo(_file_name(place, suffix), _EPOCH)
             info.create_system = _UNIX
             offset = buffer.tell() + _LOCAL_HEADER_BYTES + len(info.filename)
             archive.writestr(info, data)
             tiles.append(HrTile(**place._asdict(), offset=offset, size=len(data)))
     return buffer.getvalue(), tiles
+
+
+def _file_name(place: TilePlace | HrTile, suffix: str) -> str:
+    return f"{place.frame:05d}_{place.top:05d}_{place.left:05d}.{suffix}"
+
+
+class Parts(Protocol):
+    """Bytes, or what gives them slice by slice."""
+
+    def __getitem__(self, part: slice, /) -> bytes:
+        """Those of a slice, fewer where they end before it."""
+
+
+def tile_file(tile: HrTile, member: Parts, jpeg: HrJpeg | None) -> bytes:
+    """A tile's file.
+
+    Args:
+        tile: where it lies.
+        member: the `hr.zip` member; of it the tile is read, and what the ZIP has in front of it.
+        jpeg: what the sample's record says of its tiles; None for lossless WebP.
+
+    Raises:
+        ShardError: if the bytes are not those that were written.
+        ValueError: if its header does not tell the tile's kind and size, whoever wrote it.
+    """
+    name = _file_name(tile, _WEBP if jpeg is None else _JPEG)
+    size = _LOCAL_HEADER_BYTES + len(name)
+    entry = member[max(0, tile.offset - size) : tile.offset + tile.size]
+    header, data = entry[:size], entry[size:]
+    if header[_CRC32] != zlib.crc32(data).to_bytes(4, "little"):
+        raise ShardError(f"HR tile {name} does not match its checksum")
+    if (found := tile_size(data, jpeg)) != (tile.height, tile.width):
+        raise ValueError(f"an HR tile is {found[0]} x {found[1]}, not {tile.height} x {tile.width}")
+    return data
 
 
 def encode_webp(pixels: np.ndarray) -> bytes:

@@ -419,7 +419,7 @@ def test_with_other_libraries_what_is_only_read_again_is_proved_all_the_same(
     members = stored_of(task)
     sample = Sample.model_validate_json(members["json"])
     assert found(members, sample.model_copy(update={"fps": 99.0})) == {("remade", "json")}
-    blocks = read_blocks(members["mv1.npy"])
+    blocks = read_blocks(members["mv1.npy"]).copy()
     blocks["mv_x"] = 3000
     assert found({**members, "mv1.npy": write_blocks(blocks)}, sample) == {("reread", "mv1.npy")}
     first, *others = sample.streams[1].frames

@@ -11,7 +11,14 @@ import webdataset
 
 from schemas.record import UNKNOWN
 from schemas.sample import LrKind, Member, Sample, SampleKind, Stream, member_names
-from schemas.shard import ShardError, ShardWriter, header_bytes, iter_samples, read_member
+from schemas.shard import (
+    MemberParts,
+    ShardError,
+    ShardWriter,
+    header_bytes,
+    iter_samples,
+    read_member,
+)
 
 Samples = list[tuple[Sample, dict[str, bytes]]]
 
@@ -133,6 +140,9 @@ def test_byte_ranges_are_where_tarfile_finds_the_members() -> None:
             assert (member.offset, member.size) == (offset, size)
             assert data[offset : offset + size] == content
             assert read_member(io.BytesIO(data), member) == content
+            parts = MemberParts(io.BytesIO(data), member)
+            for part in (slice(None), slice(3, 9), slice(size - 2, size + 600), slice(9, 3)):
+                assert parts[part] == content[part]
             assert content == members.get(member.name, one.model_dump_json().encode())
     assert not found
 
@@ -240,8 +250,9 @@ def test_a_range_beyond_the_file_is_told_in_bytes() -> None:
     member = ranges[-1][0]
     for cut in (member.offset + 5, member.offset, 3):
         found = max(0, cut - member.offset)
-        with pytest.raises(ShardError, match=f"json: {found} bytes at {member.offset}, not"):
-            read_member(io.BytesIO(data[:cut]), member)
+        for read in (read_member, MemberParts):
+            with pytest.raises(ShardError, match=f"json: {found} bytes at {member.offset}, not"):
+                read(io.BytesIO(data[:cut]), member)
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,7 @@
 import hashlib
+import itertools
 import typing
+from collections.abc import Iterator
 from fractions import Fraction
 
 import av
@@ -10,7 +12,7 @@ from schemas.draw import ChromaLocation, ColorDraw, ColorRange, Matrix, PixelFor
 from tests.pictures import texture
 from tests.synthetic import gradient
 from tests.transforms.coding import coloured_waves, colours_elsewhere, mean_shift, needs_x86
-from transforms.color import Converter, rgb_to_yuv, source_to_rgb, yuv_to_rgb
+from transforms.color import Area, Converter, rgb_to_yuv, source_to_rgb, yuv_to_rgb
 
 BT601, BT709, UNTAGGED = 5, 1, 2
 TV, PC = 1, 2
@@ -259,3 +261,52 @@ def test_chroma_is_written_where_the_decoders_of_video_look_for_it() -> None:
     column_of_neutral = (128 - fitted[1]) / fitted[0] * 2  # where red equals the others
     assert fitted[0] / 2 == pytest.approx(per_column, rel=0.02)
     assert column_of_neutral == pytest.approx(60 / 3, abs=0.1)
+
+
+def noise_frame(pixel_format: str, height: int, width: int) -> av.VideoFrame:
+    """A frame whose every level is random, so that no error of rounding or clipping hides."""
+    rng = np.random.default_rng([height, width])
+    frame = av.VideoFrame(width, height, pixel_format)
+    bits = frame.format.components[0].bits
+    for plane in frame.planes:
+        rows = np.frombuffer(memoryview(plane), np.uint8 if bits == 8 else np.uint16)
+        rows[:] = rng.integers(0, 2**bits, rows.shape)
+    return frame
+
+
+def areas(height: int, width: int) -> Iterator[Area]:
+    """At every border and corner, and anywhere, of several sizes."""
+    rng = np.random.default_rng(0)
+    for rows, columns in {(1, 1), (2, 7), (height // 2, width // 3), (height, 5), (9, width)}:
+        bottom, right = height - rows, width - columns
+        for top in {0, 1, 7, bottom // 2, bottom - 1, bottom} & set(range(bottom + 1)):
+            for left in {0, 1, 8, right - 2, right} & set(range(right + 1)):
+                yield Area(top, left, rows, columns)
+        yield Area(int(rng.integers(bottom + 1)), int(rng.integers(right + 1)), rows, columns)
+    yield Area(0, 0, height, width)
+
+
+@pytest.mark.parametrize("pixel_format", FORMATS)
+@pytest.mark.parametrize("scaler", ["exact", "fast"])
+@pytest.mark.parametrize("size", [(48, 64), (17, 46), (38, 23), (9, 11), (96, 34)])
+def test_the_pixels_of_an_area_are_those_of_the_whole(
+    pixel_format: str, scaler: str, size: tuple[int, int]
+) -> None:
+    frame = noise_frame(pixel_format, *size)
+    for matrix, color_range, location in itertools.product(MATRICES, RANGES, LOCATIONS):
+        color = color_of(matrix, color_range, location, scaler=scaler)
+        whole = yuv_to_rgb([frame], color)
+        for area in areas(*size):
+            part = yuv_to_rgb([frame], color, area)
+            assert np.array_equal(part, whole[:, *area.slices]), (color, area)
+
+
+@pytest.mark.parametrize("pixel_format", ["gbrp", "rgb24", "yuvj420p", "yuvj422p", "yuvj444p"])
+def test_areas_of_rgb_and_of_tagged_formats_are_those_of_the_whole(pixel_format: str) -> None:
+    frame = noise_frame(pixel_format, 34, 50)
+    for color_range in RANGES:
+        color = color_of("bt601", color_range, "center")
+        whole = yuv_to_rgb([frame, frame], color)
+        for area in areas(34, 50):
+            part = yuv_to_rgb([frame, frame], color, area)
+            assert np.array_equal(part, whole[:, *area.slices])

@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 
 from schemas.sample import HrJpeg, HrTile, Sample, SampleKind
+from schemas.shard import ShardError
 from tests.pictures import texture
 from transforms import decode
 from transforms.decode import decode_hr
@@ -192,11 +193,18 @@ def test_equal_frames_give_equal_bytes() -> None:
 
 
 def test_a_damaged_tile_is_told() -> None:
-    sample, member = packed(clip(1, 32, 32), 32)
-    damaged = bytearray(member)
-    damaged[sample.hr_tiles[0].offset] ^= 0xFF
-    with pytest.raises(ValueError, match="not a WebP image"):
-        decode_hr(sample, bytes(damaged))
+    sample, member = packed(clip(2, 32, 32), 32)
+    tile = sample.hr_tiles[1]
+    for at in (0, 12, 40, tile.size - 1):
+        damaged = bytearray(member)
+        damaged[tile.offset + at] ^= 1
+        with pytest.raises(ShardError, match=r"tile 00001_00000_00000\.webp .* its checksum"):
+            decode_hr(sample, bytes(damaged))
+        decode_hr(sample, bytes(damaged), 0, 1)
+    for wrong in (tile.offset - 1, tile.offset + 1, -tile.offset, 10**9):
+        moved = tile.model_copy(update={"offset": wrong})
+        with pytest.raises(ShardError, match="checksum"):
+            decode_hr(sample_of(np.empty((2, 32, 32, 3)), [sample.hr_tiles[0], moved]), member)
     for data in (b"not a picture", encode_webp(texture(9, 9))[:20]):
         with pytest.raises(ValueError, match="does not decode"):
             decode_tile(data)
