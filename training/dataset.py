@@ -66,6 +66,23 @@ class _Item(NamedTuple):
     """T, of the window"""
 
 
+class EpochPlan(NamedTuple):
+    """What comes up in an epoch, in order, (M,) int64 each; nothing of it is read."""
+
+    entry: np.ndarray
+    """index of the sample in `SampleStream.index`"""
+    stream: np.ndarray
+    """the LR stream, -1 for any"""
+    frame: np.ndarray
+    """the frame that the window is centred on, -1 for any"""
+    num_frames: np.ndarray
+    """T, of the window"""
+    group: np.ndarray
+    """what may share a batch has the same"""
+    batch: np.ndarray
+    """the batch, 0-based; its samples are in the order in which they come up"""
+
+
 class SampleStream(IterableDataset[Batch]):
     """A range of a dataset's batches, one epoch unless told otherwise.
 
@@ -123,6 +140,31 @@ class SampleStream(IterableDataset[Batch]):
         stream = copy.copy(self)
         stream._range, stream._next, stream._resume = self._deal(start, stop), None, None
         return stream
+
+    def of_rank(self, rank: int, num_ranks: int) -> SampleStream:
+        """The same stream over its first epoch, as process `rank` of `num_ranks` has it."""
+        stream = copy.copy(self)
+        stream._rank, stream._num_ranks = rank, num_ranks
+        return stream.epoch(0)
+
+    @property
+    def index(self) -> SampleIndex:
+        """The samples of the split."""
+        return self._index
+
+    def plan(self, epoch: int) -> EpochPlan:
+        """What comes up in an epoch, 0-based, in all of its batches."""
+        chosen, batches = self._plan(epoch)
+        batch = np.empty(len(chosen.item), np.int64)
+        batch[np.concatenate(batches)] = np.repeat(np.arange(len(batches)), list(map(len, batches)))
+        return EpochPlan(
+            entry=self._items.entry[chosen.item],
+            stream=self._items.stream[chosen.item],
+            frame=self._items.frame[chosen.item],
+            num_frames=self._window_frames[chosen.item],
+            group=self._group[chosen.item],
+            batch=batch,
+        )
 
     def __len__(self) -> int:
         """Batches that this rank gets."""
