@@ -334,9 +334,9 @@ def _warnings(found: Simulation) -> list[str]:
         )
     if settings.mixed_shards > found.shards:
         warnings.append(
-            f"there are {counted(found.shards, 'shard')} to mix, --mixed-shards asks for "
-            f"{settings.mixed_shards}: all of them have to be at hand; if that is too much, lower "
-            "it, or make smaller shards (shard_mib of the recipe)"
+            f"--mixed-shards {settings.mixed_shards} of {counted(found.shards, 'shard')}: all have "
+            "to be at hand; if that is too much, lower it, or make smaller shards (shard_mib of "
+            "the recipe)"
         )
     return warnings
 

@@ -55,8 +55,8 @@ LOSSLESS, RGB = "lossless", "rgb"
 
 _MOST_SHARDS = 64  # whose frames are looked at: enough for a mean, however many there are
 _STREAM_COLUMNS = [
-    "key", "stream", "codec", "lr_kind", "lost_slices", "motion_blocks", "coded_height",
-    "coded_width", "read_scaler", "read_range",
+    "key", "stream", "codec", "lr_kind", "b_frames", "lost_slices", "motion_blocks",
+    "coded_height", "coded_width", "read_scaler", "read_range",
 ]  # fmt: skip
 _FRAME_COLUMNS = ["key", "stream", "display_index", "coding_index", "key_frame", "packet_bytes"]
 
@@ -228,6 +228,8 @@ def _read_coded(
     is_lossless = _text(streams, "lr_kind") == LrKind.LOSSLESS.value
     scaler, levels = _text(streams, "read_scaler"), _text(streams, "read_range")
     reading = np.where(scaler == "", RGB, np.char.add(np.char.add(scaler, "-"), levels))
+    columns = _frame_columns(frames, owner, length)
+    columns["delay"] = np.maximum(columns["delay"], _told_delay(streams))
     return _Coded(
         entries=entries,
         num_streams=num_streams,
@@ -237,8 +239,17 @@ def _read_coded(
         pixels=_numbers(streams, "coded_height") * _numbers(streams, "coded_width"),
         motion_blocks=_numbers(streams, "motion_blocks"),
         begin=np.cumsum(length) - length,
-        **_frame_columns(frames, owner, length),
+        **columns,
     )
+
+
+def _told_delay(streams: pa.Table) -> np.ndarray:
+    """Packets that a decoder holds back since the header says so, whether or not it is needed.
+
+    One where there may be B frames, two where these may refer to each other: x264 and x265 do.
+    """
+    has_pyramid = np.isin(_text(streams, "codec"), ["h264", "hevc"])
+    return np.minimum(_numbers(streams, "b_frames"), np.where(has_pyramid, 2, 1))
 
 
 def _frame_columns(
