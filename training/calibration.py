@@ -31,7 +31,7 @@ from schemas.sample import (
 )
 from schemas.shard import ShardWriter, read_member
 from training import augment
-from training.batch import Window, collate
+from training.batch import Batch, Window, collate
 from training.draw import Cut
 from training.index import Entry
 from training.samples import read_window
@@ -325,11 +325,21 @@ def _runs_of_windows(folder: Path, made: _Made, coding: Coding) -> Iterator[_Run
         read = functools.partial(read_window, folder, made.entry, cut)
         yield _timed(_window_work(made, coding, cut), read)
         area = 2 * _WINDOW_FRAMES * side**2 * (1 + _SCALE**2)
-        yield _timed({"cropped_pixels": area}, functools.partial(_turn_and_stack, read()))
+        window = read()
+        yield _timed({"cropped_pixels": area}, functools.partial(_turn_and_stack, window))
+        handed = {"cropped_pixels": area, "handed_pixels": area}
+        yield _timed(handed, functools.partial(_turn_stack_and_hand_over, window))
 
 
-def _turn_and_stack(window: Window) -> object:
+def _turn_and_stack(window: Window) -> Batch:
     return collate([window, augment.transpose(augment.hflip(window))])
+
+
+def _turn_stack_and_hand_over(window: Window) -> None:
+    """As a worker does it: tensors go to the other process through memory that both share."""
+    for value in vars(_turn_and_stack(window)).values():
+        if isinstance(value, torch.Tensor):
+            value.share_memory_()
 
 
 def _window_work(made: _Made, coding: Coding, cut: Cut) -> Work:

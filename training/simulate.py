@@ -207,7 +207,9 @@ def _speed(
     settings: StreamSettings,
     machines: Machines,
 ) -> Speed:
-    work = expected_work(dataset, manifest, stream.index, plan, settings)
+    work = expected_work(
+        dataset, manifest, stream.index, plan, settings, in_workers=machines.workers > 0
+    )
     logger.info("measuring what decoding costs on this machine ...")
     rates = measure_rates(codings_of(work))
     rates = {name: rate for name, rate in rates.items() if name in work}
@@ -352,6 +354,7 @@ _TERMS = {
     "HR tiles": ("hr_tiles", "hr_pixels", "hr_bytes"),
     "motion": ("flow_pixels", "flow_blocks"),
     "stacking": ("cropped_pixels",),
+    "handing over": ("handed_pixels",),
 }
 
 
@@ -410,8 +413,8 @@ def _speed_lines(found: Simulation) -> list[str]:
               f"{_mb(speed.bytes_per_second_of_rank)}/s to be read"),
         _line("", f"all       {speed.samples_per_second:8.1f} samples/s, "
               f"{speed.epoch_seconds:.0f} s an epoch"),
-        _line("", f"a sample reads {_mb(speed.bytes_per_sample)}; of its time are "
-              + ", ".join(f"{term} {seconds / per_sample:.0%}" for seconds, term in shares)),
+        _line("", f"a sample reads {_mb(speed.bytes_per_sample)}; its time by parts:"),
+        _line("", ", ".join(f"{term} {seconds / per_sample:.0%}" for seconds, term in shares)),
     ]  # fmt: skip
 
 
@@ -433,14 +436,15 @@ def _cache_lines(cache: CacheNeed) -> list[str]:
 
 def _shuffle_lines(shuffle: ShuffleQuality) -> list[str]:
     def row(name: str, mean: float, worst: float, near: float) -> str:
-        return f"{name:14} {mean:6.2f} {worst:6.2f}     {near:.1%}"
+        return _line("", f"{name:27} {mean:5.2f}  {worst:5.2f}   {near:.0%}")
 
+    near = shuffle.near_share, shuffle.full_near_share
     return [
-        _line("shuffle", "bits of sources in a batch (mean, worst), samples near their like"),
-        _line("", row("this order", shuffle.mean_bits, shuffle.worst_bits, shuffle.near_share)),
-        _line("", row("a full shuffle", shuffle.full_mean_bits, shuffle.full_worst_bits,
-                      shuffle.full_near_share)),
-        _line("", f"all different  {shuffle.greatest_bits:6.2f}"),
+        _line("shuffle", "bits of sources in a batch   mean  worst   samples whose source is in "
+              "the batch before"),
+        row("this order", shuffle.mean_bits, shuffle.worst_bits, near[0]),
+        row("one order over all shards", shuffle.full_mean_bits, shuffle.full_worst_bits, near[1]),
+        _line("", f"{'no source twice':27} {shuffle.greatest_bits:5.2f}"),
     ]  # fmt: skip
 
 

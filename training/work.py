@@ -18,6 +18,7 @@ the codec, or on how its YUV is read, have its name behind a dot:
     flow_pixels           of the window, whole LR pictures
     flow_blocks           motion vectors in the window and a frame on either side
     cropped_pixels        LR and HR of the crop, which are cut out, turned and stacked
+    handed_pixels         of these, what a worker hands over to the process that trains
 
 What a recipe does after its last codec is not counted, since no table tells it.
 """
@@ -105,8 +106,18 @@ def expected_work(
     index: SampleIndex,
     plan: EpochPlan,
     settings: StreamSettings,
+    *,
+    in_workers: bool,
 ) -> Work:
     """The mean over the windows of an epoch; of many shards, some stand for all where LR counts.
+
+    Args:
+        dataset: its folder, local or in a store.
+        manifest: what it says.
+        index: the samples that the plan tells of.
+        plan: of the epoch.
+        settings: of the stream.
+        in_workers: windows are made in processes of their own.
 
     Raises:
         DatasetError: if a table is missing, damaged, or does not tell of a sample.
@@ -118,6 +129,8 @@ def expected_work(
     hr_pixels_per_lr_pixel = manifest.scale**2
     area = settings.crop**2 * (1 + hr_pixels_per_lr_pixel)
     work["cropped_pixels"] = float(plan.num_frames.mean()) * area
+    if in_workers:
+        work["handed_pixels"] = work["cropped_pixels"]
     _add_lr(work, dataset, index, plan, len(manifest.streams))
     return dict(work)
 

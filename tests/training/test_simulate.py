@@ -25,8 +25,8 @@ def _told_rates(monkeypatch: pytest.MonkeyPatch) -> None:
     """Measuring takes seconds, and what it finds changes."""
 
     def rates(codings: set[Coding]) -> Rates:
-        names = ["windows", "record_bytes", "read_bytes", "hr_tiles", "hr_pixels", "hr_bytes",
-                 "flows", "flow_pixels", "flow_blocks", "cropped_pixels"]  # fmt: skip
+        names = ["windows", "record_bytes", "read_bytes", "hr_tiles", "hr_pixels", "hr_bytes"]
+        names += ["flows", "flow_pixels", "flow_blocks", "cropped_pixels", "handed_pixels"]
         for codec, reading in codings:
             names += [f"lr_{kind}.{codec}" for kind in ("opened", "coded_pixels", "coded_bytes")]
             names.append(f"lr_pixels.{reading}")
@@ -78,8 +78,10 @@ def test_speed_is_work_times_rates_shared_by_cores(ruler_dataset: Path) -> None:
     assert speed.samples_per_second == pytest.approx(8 / seconds)
     assert speed.epoch_seconds == pytest.approx(12 * seconds / 8)
     assert speed.bytes_per_second_of_rank == pytest.approx(speed.bytes_per_sample * 2 / seconds)
+    assert speed.work["handed_pixels"] == speed.work["cropped_pixels"] > 0
     few = simulate(ruler_dataset, "train", SETTINGS, Machines(workers=0, cores=4)).speed
     assert few.samples_per_second == few.samples_per_second_of_core
+    assert "handed_pixels" not in few.work
 
 
 def groups_of_shards(dataset: Path, mixed: int) -> list[list[str]]:

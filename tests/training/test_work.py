@@ -37,7 +37,9 @@ def work_of(
 ) -> Work:
     stream = SampleStream(dataset, "train", settings)
     manifest = read_manifest(dataset)
-    return expected_work(dataset, manifest, stream.index, plan or stream.plan(0), settings)
+    return expected_work(
+        dataset, manifest, stream.index, plan or stream.plan(0), settings, in_workers=True
+    )
 
 
 @pytest.mark.parametrize(
@@ -107,13 +109,13 @@ def test_of_any_stream_the_bytes_are_the_mean(ruler_dataset: Path) -> None:
     stream = SampleStream(ruler_dataset, "train", SETTINGS)
     plan = stream.plan(0)
     _, either = members_read(stream.index, plan, 2)
-    each = [
+    first, second = (
         members_read(stream.index, plan._replace(stream=np.full_like(plan.stream, k)), 2)[1]
         for k in (0, 1)
-    ]
+    )
     assert (plan.stream == ANY).all()
-    assert not np.array_equal(*each)
-    assert either == pytest.approx(np.mean(each, axis=0))
+    assert not np.array_equal(first, second)
+    assert either == pytest.approx((first + second) / 2)
 
 
 def records(dataset: Path) -> Iterator[tuple[Sample, dict[str, bytes]]]:
@@ -161,11 +163,11 @@ def test_decoding_is_counted_from_the_key_frame_to_the_window_s_end(tmp_path: Pa
             )
     work = work_of(dataset)
     # Either stream is drawn as often as the other.
-    for stream, codec in enumerate(("lossless", "h264")):
+    for k, codec in enumerate(("lossless", "h264")):
         assert work[f"lr_opened.{codec}"] == pytest.approx(1 / 2)
-        expected = pixels[:, stream].mean() / 2
+        expected = pixels[:, k].mean() / 2
         assert work[f"lr_coded_pixels.{codec}"] == pytest.approx(expected)
-        expected = coded_bytes[:, stream].mean() / 2
+        expected = coded_bytes[:, k].mean() / 2
         assert work[f"lr_coded_bytes.{codec}"] == pytest.approx(expected)
     assert work["lr_pixels.rgb"] == work["lr_pixels.exact-tv"] == 4 * area / 2
     assert work["flows"] == pytest.approx(2 / 3)
