@@ -54,7 +54,8 @@ Work = Mapping[str, float]
 LOSSLESS, RGB = "lossless", "rgb"
 """Stand for the codec of a stream that has none, and for how it is read."""
 
-_MOST_SHARDS = 64  # whose frames are looked at: enough for a mean, however many there are
+# Whose frames are looked at: enough for a mean, however many there are.
+_MOST_SHARDS, _MOST_WINDOWS = 64, 256  # windows of each
 _STREAM_COLUMNS = [
     "key", "stream", "codec", "lr_kind", "b_frames", "lost_slices", "motion_blocks",
     "coded_height", "coded_width", "read_scaler", "read_range",
@@ -180,17 +181,22 @@ def _add_lr(
     work: dict[str, float], dataset: Place, index: SampleIndex, plan: EpochPlan, num_streams: int
 ) -> None:
     shard = index.shard[plan.entry]
-    shards = np.unique(shard)
-    chosen = shards[np.linspace(0, len(shards) - 1, min(len(shards), _MOST_SHARDS)).astype(int)]
     total, windows = defaultdict[str, float](float), 0
-    for number in chosen:
-        part = EpochPlan(*(column[shard == number] for column in plan))
+    for number in _spread(np.unique(shard), _MOST_SHARDS):
+        positions = np.flatnonzero(shard == number)
+        looked_at = _spread(positions, _MOST_WINDOWS)
+        part = EpochPlan(*(column[looked_at] for column in plan))
         coded = _read_coded(dataset, index, int(number), part, num_streams)
         for name, amount in _coded_work(index, part, coded).items():
-            total[name] += amount
-        windows += len(part.entry)
+            total[name] += amount * len(positions) / len(looked_at)
+        windows += len(positions)
     for name, amount in total.items():
         work[name] += amount / windows
+
+
+def _spread(values: np.ndarray, most: int) -> np.ndarray:
+    """So many of some values at most, evenly spaced among them."""
+    return values[np.linspace(0, len(values) - 1, min(len(values), most)).astype(int)]
 
 
 class _Coded(NamedTuple):

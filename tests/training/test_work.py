@@ -24,6 +24,7 @@ from tests.training.conftest import (
     write_dataset,
 )
 from tests.training.test_views import row, write
+from training import work as work_module
 from training.config import StreamSettings
 from training.dataset import EpochPlan, SampleStream
 from training.work import Work, expected_touched, expected_work, members_read, tile_side
@@ -230,3 +231,13 @@ def test_the_recipe_says_how_large_tiles_are(ruler_dataset: Path) -> None:
     manifest = read_manifest(ruler_dataset)
     assert tile_side(manifest) == TILE
     assert tile_side(manifest.model_copy(update={"recipe": {}})) == 256
+
+
+def test_some_windows_stand_for_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    clips = [Clip(f"a{n}", "train", SampleKind.CLIP, pan_frames(5, seed=0)) for n in range(6)]
+    dataset = write_dataset(tmp_path / "dataset", clips, shard_samples=3)
+    whole = work_of(dataset)
+    monkeypatch.setattr(work_module, "_MOST_SHARDS", 1)
+    monkeypatch.setattr(work_module, "_MOST_WINDOWS", 2)
+    (dataset / "index" / "frames" / "train-000001.parquet").unlink()  # of the other shard
+    assert work_of(dataset) == pytest.approx(whole)
