@@ -139,6 +139,6 @@ def _greatest(parts: _Parts, first: int, last: int) -> np.ndarray:
 def _near(parts: _Parts, first: int) -> float:
     """Samples from batch `first` on that share a source with the batch before, expected."""
     pair = parts.batch * parts.number + parts.source
-    asked = parts.batch >= max(first, 1)
+    asked = parts.batch >= first
     before = np.isin(pair[asked] - parts.number, pair)
     return float(parts.share[asked][before].sum())

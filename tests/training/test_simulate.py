@@ -124,6 +124,20 @@ def test_a_machine_fetches_the_shards_of_its_ranks(shards_dataset: Path) -> None
     assert cache.bytes_per_epoch == max(fetched) < sum(sizes.values())
 
 
+def test_ranks_of_a_machine_fetch_a_shard_once() -> None:
+    sizes, shard = np.array([1, 10, 100, 1000, 10_000]), np.array([0, 1, 2, 3, 2, 4])
+    epoch = command.EpochLength(
+        samples=6, batches=5, batches_per_rank=1, batches_left_out=1, batches_added=0
+    )
+    batch = np.array([0, 1, 2, 3, 1, 4])  # the last one is left out
+
+    def fetched(ranks_per_machine: int) -> int:
+        machines = Machines(ranks=4, ranks_per_machine=ranks_per_machine)
+        return command._most_fetched(shard, batch, sizes, epoch, machines)
+
+    assert (fetched(1), fetched(2), fetched(4)) == (1000, 1100, 1111)
+
+
 def test_shards_that_a_late_batch_needs_again() -> None:
     # Three passages of a shard or two; batch 3 is small, and comes last.
     shard = np.array([0, 1, 0, 2, 2, 3, 3, 3])
