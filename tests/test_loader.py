@@ -140,7 +140,7 @@ def test_our_reader_tells_what_it_draws(whole: OwnReader) -> None:
 def test_members_in_memory_give_the_window_that_our_reader_gives(whole: OwnReader) -> None:
     dataset, manifest = whole.dataset, read_manifest(whole.dataset)
     entries = {e.key: e for e in read_index(dataset, manifest, "train")}
-    shards = Shards(dataset, manifest)
+    shards = Shards(dataset, manifest.shards)
     with next((dataset / "data").glob("*.tar")).open("rb") as file:
         samples = dict(iter_samples(file))
     for request in [*whole.epochs[0], Request(next(iter(samples)), 2, 3, 2, 4, 8, CROP)]:
@@ -274,7 +274,8 @@ def test_the_report_names_every_contender_and_what_is_left_out(
     assert main([f"--input={video}", *sizes, *counts, "--workers=1", "--profile"]) == 0
     report = capsys.readouterr().out
     for text in (
-        "clips of 8 frames of 128x96", "our reader, JPEG", "bare decode, JPEG", "LitData left out", "MDS left out",
+        "clips of 8 frames of 128x96", "our reader, JPEG", "bare decode, JPEG",
+        "LitData left out", "MDS left out",
         "\nwhole frames:", "folders, whole frames", "\nsmall patches:", "folders, small patches",
         "webdataset", "bare decode", "the speed of the bare decode", "decode HR",
     ):  # fmt: skip

@@ -26,7 +26,7 @@ from schemas.wording import counted
 from training.augment import AUGMENTATIONS
 from training.batch import Batch, Window, collate
 from training.config import StreamSettings, UserError
-from training.draw import Cut, WindowDraw
+from training.draw import Cut
 from training.index import Entry, SampleIndex, read_index
 from training.items import (
     Choice,
@@ -40,7 +40,7 @@ from training.items import (
 from training.order import BatchedOrder, by_shards, first_uses, into_batches
 from training.samples import read_window
 from training.shards import CacheOptions, Shards
-from transforms.draw import generator
+from transforms.seeding import generator
 
 logger = logging.getLogger(__name__)
 
@@ -126,7 +126,7 @@ class Batches:
         self._settings = settings
         self.manifest = read_manifest(part.dataset)
         self.manifest_sha256, self.view_sha256 = self.manifest.sha256, ""
-        self.shards = Shards(part.dataset, self.manifest, cache)
+        self.shards = Shards(part.dataset, self.manifest.shards, cache)
         self.index = read_index(part.dataset, self.manifest, split)
         self.items = whole_samples(self.index)
         if part.view is not None:
@@ -258,8 +258,9 @@ class Batches:
         turns = [turn for turn in AUGMENTATIONS if rng.random() < 0.5]
         for turn in turns:
             window = turn(window)
-        draw = WindowDraw(key=item.entry.key, cut=cut, turns=tuple(t.__name__ for t in turns))
-        return dataclasses.replace(window, draw=draw)
+        assert window.draw is not None
+        names = tuple(turn.__name__ for turn in turns)
+        return dataclasses.replace(window, draw=dataclasses.replace(window.draw, turns=names))
 
     def __getstate__(self) -> dict[str, Any]:
         return {**vars(self), "_epoch": None}

@@ -94,6 +94,16 @@ class SampleStream(IterableDataset[Batch]):
         part, own_number = self._turns.part(number)
         return self.parts[part].batch(own_number)
 
+    def part_of(self, number: int) -> Batches:
+        """The part that gives batch `number`."""
+        return self.parts[self._turns.part(number)[0]]
+
+    def of_rank(self, rank: int, num_ranks: int) -> SampleStream:
+        """The same stream over its first epoch, as process `rank` of `num_ranks` has it."""
+        stream = copy.copy(self)
+        stream._rank, stream._num_ranks = rank, num_ranks
+        return stream.epoch(0)
+
     def __len__(self) -> int:
         """Batches that this rank gets."""
         return len(self._range) // self._num_ranks

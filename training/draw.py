@@ -29,6 +29,8 @@ class WindowDraw:
 
     key: str
     """the sample"""
+    shard: str
+    """where the sample lies, stem of the shard's files"""
     cut: Cut
     """the part of it"""
     turns: tuple[str, ...] = ()

@@ -67,7 +67,9 @@ def read_validation_set(dataset: Place, cache: CacheOptions | None = None) -> Va
     manifest = read_manifest(dataset)
     entries = read_index(dataset, manifest, "validation")
     every = math.ceil(len(entries) / MAX_CLIPS) or 1
-    return ValidationSet(Shards(dataset, manifest, cache), entries[::every], len(manifest.streams))
+    return ValidationSet(
+        Shards(dataset, manifest.shards, cache), entries[::every], len(manifest.streams)
+    )
 
 
 def super_resolve(model: nn.Module, batch: Batch) -> Tensor:

@@ -5,7 +5,7 @@ were forked share it, since nobody counts references in it.
 """
 
 import dataclasses
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import overload
 
 import numpy as np
@@ -13,15 +13,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from schemas.manifest import DatasetError, Manifest
-from schemas.record import Status
+from schemas.record import Record, Status
 from schemas.sample import Member, SampleKind, SampleRow
 from schemas.shard import PLAIN_NAME
 from schemas.store import Place
 from schemas.tables import TABLE_ERRORS, arrow_schema, read_columns
 
-_COLUMNS = [
-    "key", "kind", "status", "num_frames", "scale", "hr_height", "hr_width", "members",
-]  # fmt: skip
+_COLUMNS = ["key", "kind", "num_frames", "scale", "hr_height", "hr_width", "members"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -94,6 +92,19 @@ class SampleIndex(Sequence[Entry]):
         """The key of each sample."""
         return self._table.column("key").to_pylist()
 
+    def keys_of(self, entries: np.ndarray) -> pa.ChunkedArray:
+        """The keys of some samples, by their numbers."""
+        return self._table.column("key").take(pa.array(entries))
+
+    def member_bytes(self, name: str) -> np.ndarray:
+        """(N,) int64, bytes of a member of each sample; 0 where there is none."""
+        members = self._table.column("members").combine_chunks()
+        sample, flat = pc.list_parent_indices(members), members.flatten()
+        chosen = pc.equal(flat.field("name"), name)
+        sizes = np.zeros(len(self), np.int64)
+        sizes[sample.filter(chosen)] = flat.field("size").filter(chosen)
+        return sizes
+
 
 def read_index(dataset: Place, manifest: Manifest, split: str) -> SampleIndex:
     """The samples of a split that were made.
@@ -108,25 +119,40 @@ def read_index(dataset: Place, manifest: Manifest, split: str) -> SampleIndex:
             f"{dataset} names a shard {strange[0]!r}, which may lead out of it: the manifest is "
             "not ours"
         )
-    nothing = _numbered(arrow_schema(SampleRow).empty_table().select(_COLUMNS), 0)
-    return SampleIndex(pa.concat_tables([nothing, *_shard_tables(dataset, shards)]), shards)
+    tables = [arrow_schema(SampleRow).empty_table().select(_COLUMNS)]
+    tables += [made_samples(dataset, shard, _COLUMNS) for shard in shards]
+    numbered = [_numbered(table, number) for number, table in enumerate(tables, -1)]
+    return SampleIndex(pa.concat_tables(numbered), shards)
 
 
-def _shard_tables(dataset: Place, shards: Sequence[str]) -> Iterator[pa.Table]:
-    for number, shard in enumerate(shards):
-        path = dataset / "index" / "samples" / f"{shard}.parquet"
-        if not path.is_file():
-            raise DatasetError(
-                f"{path} is missing, but the manifest names it: copy the dataset again"
-            )
-        try:
-            rows = read_columns(str(path), SampleRow, _COLUMNS)
-        except TABLE_ERRORS as error:
-            raise DatasetError(f"{path} is damaged ({error}): copy the dataset again") from error
-        made = rows.filter(pc.equal(rows.column("status").cast(pa.string()), Status.OK.value))
-        yield _numbered(made, number)
+def read_shard_table(
+    dataset: Place, table: str, shard: str, record: type[Record], columns: list[str]
+) -> pa.Table:
+    """Columns of the part of a table that tells of a shard.
+
+    Raises:
+        DatasetError: if it is missing or damaged.
+    """
+    path = dataset / "index" / table / f"{shard}.parquet"
+    if not path.is_file():
+        raise DatasetError(f"{path} is missing, but the manifest names it: copy the dataset again")
+    try:
+        return read_columns(str(path), record, columns)
+    except TABLE_ERRORS as error:
+        raise DatasetError(f"{path} is damaged ({error}): copy the dataset again") from error
+
+
+def made_samples(dataset: Place, shard: str, columns: list[str]) -> pa.Table:
+    """Columns of a shard's samples, those that were made.
+
+    Raises:
+        DatasetError: if their table is missing or damaged.
+    """
+    rows = read_shard_table(dataset, "samples", shard, SampleRow, [*columns, "status"])
+    made = rows.filter(pc.equal(rows.column("status").cast(pa.string()), Status.OK.value))
+    return made.drop_columns(["status"])
 
 
 def _numbered(rows: pa.Table, shard: int) -> pa.Table:
     numbers = pa.array(np.full(rows.num_rows, shard, np.int32))
-    return rows.drop_columns(["status"]).append_column("shard", numbers)
+    return rows.append_column("shard", numbers)

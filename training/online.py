@@ -40,8 +40,9 @@ from training.samples import Cut
 from transforms.codec import CodecError
 from transforms.cut import Pictures, pre_downscale, scene_frames
 from transforms.degrade import make_streams
-from transforms.draw import draw_scene, draw_stream, generator, hr_size, patch_size
+from transforms.draw import draw_scene, draw_stream, hr_size, patch_size
 from transforms.motion import Flow, dense_flow, lr_size
+from transforms.seeding import generator
 
 _MOST_PROBLEMS = 20  # listed in one message
 

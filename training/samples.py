@@ -56,7 +56,7 @@ def _read_window(file: BinaryIO, entry: Entry, cut: Cut) -> Window:
     lr_bytes = read_member(file, entry.members[lr_member(cut.stream)])
     return Window(
         key=sample.key,
-        draw=WindowDraw(key=sample.key, cut=cut),
+        draw=WindowDraw(key=sample.key, shard=entry.shard, cut=cut),
         stream_name=stream.name,
         kind=sample.kind,
         lr=decode_lr(

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from schemas.manifest import DatasetError, Manifest
+from schemas.manifest import DatasetError, Shard
 from schemas.store import Place, StorePath, cache_folder
 from training.cache import Original, ShardCache
 
@@ -29,15 +29,15 @@ class Shards:
 
     Args:
         dataset: the dataset's folder, local or in a store.
-        manifest: its manifest.
+        shards: what its manifest says of its shards.
         options: of the copies.
     """
 
     def __init__(
-        self, dataset: Place, manifest: Manifest, options: CacheOptions | None = None
+        self, dataset: Place, shards: Iterable[Shard], options: CacheOptions | None = None
     ) -> None:
         self.dataset = dataset
-        self._tars = {shard.shard: shard.files[0] for shard in manifest.shards if shard.files}
+        self._tars = {shard.shard: shard.files[0] for shard in shards if shard.files}
         self._cache: ShardCache | None = None
         options = options or CacheOptions()
         if isinstance(dataset, StorePath) and options.gib:

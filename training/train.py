@@ -8,7 +8,7 @@ import argparse
 import dataclasses
 import logging
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import torch
@@ -16,10 +16,9 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 from tqdm.contrib.logging import logging_redirect_tqdm
 
-from schemas.manifest import DatasetError
-from schemas.record import SchemaVersionError
-from schemas.store import StoreError, StorePath, place_argument
+from schemas.store import StorePath
 from schemas.wording import counted
+from training.arguments import TOLD_ERRORS, add_stream_options, at_least, stream_parts
 from training.batches import Part
 from training.checkpoint import (
     STATE_NAME,
@@ -34,7 +33,6 @@ from training.config import TrainConfig, UserError
 from training.dataset import SampleStream
 from training.evaluation import StreamScore, read_validation_set, validate
 from training.model import CompressionAwareVsr, ModelConfig
-from training.parts import match_parts
 from training.report import (
     LOG_EVERY_STEPS,
     RunLog,
@@ -214,16 +212,6 @@ def _flat(config: RunConfig) -> dict[str, object]:
     return {"model": config.model.model_dump(), **config.training.model_dump(), **data}
 
 
-def _at_least(least: int) -> Callable[[str], int]:
-    def count(text: str) -> int:
-        number = int(text)
-        if number < least:
-            raise argparse.ArgumentTypeError(f"{number} is less than {least}")
-        return number
-
-    return count
-
-
 def _gib(text: str) -> float:
     number = float(text)
     if not 0 <= number < math.inf:
@@ -247,70 +235,26 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
         allow_abbrev=False,
     )
+    add_stream_options(parser)
     add = parser.add_argument
-    add(
-        "datasets",
-        nargs="+",
-        type=place_argument,
-        metavar="DATASET",
-        help="datasets, folders or URLs; the first one's validation split is measured",
-    )
-    add(
-        "--ratio",
-        nargs="+",
-        type=_at_least(1),
-        default=[],
-        metavar="N",
-        help="batches of each dataset, to those of the others; default: equally many",
-    )
-    add(
-        "--view",
-        action="append",
-        type=Path,
-        default=[],
-        metavar="PARQUET",
-        help="what to train on, of the dataset that it was written of; default: the whole split",
-    )
     add("--run", type=Path, default=options.run, help="folder for weights, log and scores")
-    add("--steps", type=_at_least(1), default=defaults.steps, help="optimizer steps")
-    add("--batch-size", type=_at_least(1), default=defaults.batch_size, help="samples in a batch")
-    add("--frames", type=_at_least(1), default=defaults.frames, help="frames of a window")
-    add("--crop", type=_at_least(1), default=defaults.crop, help="side of the crop, LR pixels")
+    add("--steps", type=at_least(1), default=defaults.steps, help="optimizer steps")
     add(
         "--learning-rate",
         type=_learning_rate,
         default=defaults.learning_rate,
         help="of the first step",
     )
-    add(
-        "--mixed-shards",
-        type=_at_least(1),
-        default=defaults.mixed_shards,
-        help="shards whose samples are shuffled together",
-    )
-    add(
-        "--uneven",
-        choices=["drop", "pad"],
-        default=defaults.uneven,
-        help="batches that do not divide evenly among ranks: leave them out, or take some more",
-    )
-    add(
-        "--damaged",
-        choices=["refuse", "skip"],
-        default=defaults.damaged,
-        help="samples whose bytes are not those that were written: end, or take others",
-    )
-    add("--seed", type=int, default=defaults.seed, help="of order, crops and initial weights")
     add("--device", choices=["auto", "cpu", "cuda"], default=options.device, help="where to train")
     add(
         "--workers",
-        type=_at_least(0),
+        type=at_least(0),
         default=options.workers,
         help="processes that read the dataset",
     )
     add(
         "--validate-every",
-        type=_at_least(1),
+        type=at_least(1),
         default=options.validate_every,
         help="steps between validations and checkpoints",
     )
@@ -338,14 +282,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         The exit status: 0, 2 for a user's mistake, 130 if interrupted.
     """
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    given = vars(parse_arguments(arguments))
-    config = TrainConfig(**{name: given[name] for name in TrainConfig.model_fields})
+    given = parse_arguments(arguments)
+    config = TrainConfig(**{name: getattr(given, name) for name in TrainConfig.model_fields})
     names = [field.name for field in dataclasses.fields(RunOptions)]
-    options = RunOptions(**{name: given[name] for name in names})
+    options = RunOptions(**{name: getattr(given, name) for name in names})
     try:
-        parts = match_parts(given["datasets"], given["view"], given["ratio"])
-        scores = train(parts, config, options)
-    except (UserError, DatasetError, SchemaVersionError, StoreError) as error:
+        scores = train(stream_parts(given), config, options)
+    except TOLD_ERRORS as error:
         logger.error("error: %s", _message(error))
         return 2
     except KeyboardInterrupt:

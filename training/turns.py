@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from transforms.draw import generator
+from transforms.seeding import generator
 
 
 class Turns:

@@ -4,10 +4,7 @@ Nothing here touches pixels. Generators come from content, never from process, w
 order, so that a sample has the same draw on every runner and every retry.
 """
 
-import hashlib
 from collections.abc import Mapping
-
-import numpy as np
 
 from schemas.draw import Origin, SceneDraw, StreamDraw, View
 from schemas.plan import PlannedSample
@@ -15,12 +12,7 @@ from schemas.recipe import Recipe
 from schemas.sample import SampleKind
 from transforms.camera import bounds, draw_views
 from transforms.draw_stages import ChainDrawer
-
-
-def generator(*parts: int | str) -> np.random.Generator:
-    """A generator that depends on the parts and on nothing else."""
-    digest = hashlib.blake2b(repr(parts).encode(), digest_size=16).digest()
-    return np.random.default_rng(int.from_bytes(digest, "big"))
+from transforms.seeding import generator
 
 
 def hr_size(recipe: Recipe, height: int, width: int) -> tuple[int, int]:

@@ -48,7 +48,7 @@ class OwnReader:
         self.dataset = dataset
         manifest = read_manifest(dataset)
         self._entries = {e.key: e for e in read_index(dataset, manifest, TRAIN)}
-        self._shards = Shards(dataset, manifest)
+        self._shards = Shards(dataset, manifest.shards)
         self._stream = SampleStream(dataset, TRAIN, settings)
         num_epochs = -(-num_windows // self.num_samples)
         self.epochs: Epochs = [self._draw(number) for number in range(num_epochs)]

@@ -23,8 +23,8 @@ from schemas.draw import (
 from schemas.recipe import Recipe
 from schemas.recipe_files import load_recipe, shipped_recipes
 from tests.transforms.replay import replay
-from transforms.draw import generator
 from transforms.draw_stages import ChainDrawer
+from transforms.seeding import generator
 from transforms.streams import split_at_last_codec
 
 T = TypeVar("T")

@@ -9,10 +9,20 @@ import pytest
 import torch
 
 from schemas.draw import CodecDraw, Origin, StreamDraw
-from schemas.manifest import MANIFEST_NAME, Environment, Manifest, Shard
+from schemas.manifest import MANIFEST_NAME, DataFile, Environment, Manifest, Shard
 from schemas.motion import MOTION_DTYPE
 from schemas.record import LOSSY_HR_VERSION, SCHEMA_VERSION
-from schemas.sample import HR_MEMBER, Sample, SampleKind, SampleRow, lr_member, mv_member
+from schemas.sample import (
+    HR_MEMBER,
+    FrameRow,
+    Sample,
+    SampleKind,
+    SampleRow,
+    Stream,
+    StreamRow,
+    lr_member,
+    mv_member,
+)
 from schemas.shard import ShardWriter
 from schemas.tables import write_table
 from transforms.motion import write_blocks
@@ -22,6 +32,7 @@ from transforms.tiles import pack_jpeg_tiles, pack_tiles
 SCALE = 4
 LR_HEIGHT, LR_WIDTH = 32, 40
 CELL = 8
+TILE = 64
 
 
 class Clip(NamedTuple):
@@ -88,9 +99,9 @@ def _make_sample(clip: Clip, *, ruler: bool) -> tuple[Sample, dict[str, bytes]]:
     frames, height, width, _ = clip.hr.shape
     hr_jpeg = None
     if clip.jpeg_quality is None:
-        hr_zip, hr_tiles = pack_tiles(clip.hr, 64)
+        hr_zip, hr_tiles = pack_tiles(clip.hr, TILE)
     else:
-        hr_zip, hr_tiles, hr_jpeg = pack_jpeg_tiles(clip.hr, 64, clip.jpeg_quality)
+        hr_zip, hr_tiles, hr_jpeg = pack_jpeg_tiles(clip.hr, TILE, clip.jpeg_quality)
     members = {HR_MEMBER: hr_zip}
     made = _streams(clip.hr)
     for k, stream in enumerate(made):
@@ -124,8 +135,8 @@ def _make_sample(clip: Clip, *, ruler: bool) -> tuple[Sample, dict[str, bytes]]:
     return sample, members
 
 
-def _write_shard(folder: Path, shard: str, clips: Sequence[Clip], *, ruler: bool) -> None:
-    rows = []
+def _write_shard(folder: Path, shard: str, clips: Sequence[Clip], *, ruler: bool) -> DataFile:
+    rows, streams, frames = [], list[StreamRow](), list[FrameRow]()
     with (folder / "data" / f"{shard}.tar").open("wb") as file:
         writer = ShardWriter(file)
         for index, clip in enumerate(clips):
@@ -136,33 +147,63 @@ def _write_shard(folder: Path, shard: str, clips: Sequence[Clip], *, ruler: bool
                 **fields, shard=shard, index_in_shard=index, source_ids=["s"], members=written
             )
             rows.append(row)
-        writer.close()
+            streams += [_stream_row(sample, stream) for stream in sample.streams]
+            for stream in sample.streams:
+                frames += _frame_rows(row, stream)
+        size, sha256 = writer.close()
     write_table(str(folder / "index" / "samples" / f"{shard}.parquet"), SampleRow, rows)
+    write_table(str(folder / "index" / "streams" / f"{shard}.parquet"), StreamRow, streams)
+    write_table(str(folder / "index" / "frames" / f"{shard}.parquet"), FrameRow, frames)
+    return DataFile(path=f"data/{shard}.tar", size=size, sha256=sha256, rows=len(clips))
 
 
-def write_dataset(folder: Path, clips: Sequence[Clip], *, ruler: bool = False) -> Path:
-    """Write clips as a finished dataset of two streams, one shard a split."""
+def _stream_row(sample: Sample, stream: Stream) -> StreamRow:
+    return StreamRow(key=sample.key, **stream.model_dump(exclude={"post_steps", "frames"}))
+
+
+def _frame_rows(row: SampleRow, stream: Stream) -> list[FrameRow]:
+    member = next(member for member in row.members if member.name == lr_member(stream.stream))
+    return [
+        FrameRow(
+            key=row.key,
+            stream=stream.stream,
+            shard=row.shard,
+            tar_offset=member.offset + frame.packet_position,
+            **frame.model_dump(),
+        )
+        for frame in stream.frames
+    ]
+
+
+def write_dataset(
+    folder: Path, clips: Sequence[Clip], *, ruler: bool = False, shard_samples: int = 10_000
+) -> Path:
+    """Write clips as a finished dataset of two streams, so many samples in a shard at most."""
     (folder / "data").mkdir(parents=True)
-    (folder / "index" / "samples").mkdir(parents=True)
+    for table in ("samples", "streams", "frames"):
+        (folder / "index" / table).mkdir(parents=True)
     shards, splits = [], dict[str, int]()
     for split in sorted({clip.split for clip in clips}):
         chosen = [clip for clip in clips if clip.split == split]
-        _write_shard(folder, f"{split}-000000", chosen, ruler=ruler)
-        shards.append(
-            Shard(
-                shard=f"{split}-000000",
-                split=split,
-                plan_sha256="",
-                num_samples=len(chosen),
-                num_left_out=0,
-                files=[],
+        for first in range(0, len(chosen), shard_samples):
+            shard = f"{split}-{first // shard_samples:06d}"
+            part = chosen[first : first + shard_samples]
+            tar = _write_shard(folder, shard, part, ruler=ruler)
+            shards.append(
+                Shard(
+                    shard=shard,
+                    split=split,
+                    plan_sha256="",
+                    num_samples=len(part),
+                    num_left_out=0,
+                    files=[tar],
+                )
             )
-        )
         splits[split] = len(chosen)
     manifest = Manifest(
         name="tiny",
         recipe_sha256="",
-        recipe={},
+        recipe={"hr": {"tile": TILE}},
         seed=0,
         environment=Environment(libraries={}, encoders={}),
         scale=SCALE,

@@ -156,7 +156,7 @@ def test_ranks_take_turns_and_get_equally_many(
 def test_a_batch_tells_what_makes_it_again(ruler_dataset: Path) -> None:
     stream = SampleStream(ruler_dataset, "train", SETTINGS)
     manifest = read_manifest(ruler_dataset)
-    shards = Shards(ruler_dataset, manifest)
+    shards = Shards(ruler_dataset, manifest.shards)
     index = {entry.key: entry for entry in read_index(ruler_dataset, manifest, "train")}
     turns = set()
     for batch in clips(load(stream)):

@@ -27,7 +27,7 @@ def entry_of(dataset: Path, key: str) -> Entry:
 
 
 def shards_of(dataset: Path) -> Shards:
-    return Shards(dataset, read_manifest(dataset))
+    return Shards(dataset, read_manifest(dataset).shards)
 
 
 def stored(dataset: Path, key: str) -> dict[str, bytes]:

@@ -15,11 +15,11 @@ from schemas.sample import SampleKind
 from transforms.draw import (
     draw_scene,
     draw_stream,
-    generator,
     hr_size,
     patch_grid,
     patch_size,
 )
+from transforms.seeding import generator
 
 CAVSR, VCISR = load_recipe("cavsr"), load_recipe("vcisr")
 SIZE = (800, 1100)

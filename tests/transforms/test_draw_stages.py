@@ -24,8 +24,8 @@ from schemas.draw import (
 from schemas.recipe import Recipe
 from schemas.stages import Stage
 from tests.transforms.replay import replay
-from transforms.draw import generator
 from transforms.draw_stages import ChainDrawer
+from transforms.seeding import generator
 from transforms.streams import split_at_last_codec
 
 LEAST_P = 1e-3  # seeds are fixed: a test passes always or never

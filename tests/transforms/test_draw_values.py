@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from schemas.number import Number, Range, Scaling
-from transforms.draw import generator
 from transforms.draw_values import draw_number, draw_scaling, draw_track, draw_weighted, walk
+from transforms.seeding import generator
 
 LEAST_P = 1e-3  # seeds are fixed: a test passes always or never
 
