@@ -181,10 +181,11 @@ class Batches:
 
     @property
     def room_needed(self) -> int:
-        """Bytes of the shards that are mixed, and of those that are copied ahead, at most."""
+        """Bytes of the shards that are mixed, of those that are copied ahead, and of as many again
+        that workers and windows of rare lengths are behind with; at most."""
         used = np.unique(self.index.shard[self.items.entry])
         sizes = self.shards.sizes(self.index.shards[number] for number in used)
-        return sum(sorted(sizes)[-(self._settings.mixed_shards + _SHARDS_AHEAD) :])
+        return sum(sorted(sizes)[-(2 * self._settings.mixed_shards + _SHARDS_AHEAD) :])
 
     def _expect_shards(self, epoch: _Epoch, positions: np.ndarray) -> None:
         num_used = int(np.searchsorted(epoch.first_use, positions[-1], side="right"))

@@ -8,8 +8,10 @@ import numpy as np
 def by_shards(shard: np.ndarray, mixed_shards: int, rng: np.random.Generator) -> np.ndarray:
     """An order that is random, and comes to a few shards at a time.
 
-    The shards are shuffled and taken `mixed_shards` at a time; what lies in these is shuffled as
-    one. So whoever reads in this order needs no more shards at hand, and sees each of them once.
+    Items of `mixed_shards` shards come up together, and of no more: the shards stand in a random
+    circle, and what lies in each is spread evenly over a part of the way round. Each enters as
+    another leaves, so that whoever reads in this order can fetch one while it reads the others.
+    Those in which the way begins come up at its end again.
 
     Args:
         shard: (N,) integers from 0, where each item lies.
@@ -19,10 +21,11 @@ def by_shards(shard: np.ndarray, mixed_shards: int, rng: np.random.Generator) ->
     Returns:
         (N,) int64, a permutation.
     """
-    num_shards = int(shard.max(initial=-1)) + 1
-    place = np.empty(num_shards, np.int64)
-    place[rng.permutation(num_shards)] = np.arange(num_shards)
-    return np.lexsort((rng.random(len(shard)), place[shard] // mixed_shards))
+    used, shard = np.unique(shard, return_inverse=True)
+    if len(used) <= mixed_shards:
+        return rng.permutation(len(shard))
+    place = rng.permutation(len(used))[shard]
+    return np.argsort((place + mixed_shards * rng.random(len(shard))) % len(used))
 
 
 class BatchedOrder(NamedTuple):
@@ -72,9 +75,13 @@ def first_uses(shard: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         shard: (N,) integers, where each item lies.
 
     Returns:
-        (S,) shards in the order in which they come up, and the (S,) positions of their first items,
-        ascending.
+        (V,) shards in the order in which they come up, and the (V,) positions of their first items,
+        ascending: of each half, since what came up in the first may have to be fetched again.
     """
-    shards, positions = np.unique(shard, return_index=True)
-    order = np.argsort(positions)
-    return shards[order], positions[order]
+    half = len(shard) // 2
+    visits = list[tuple[np.ndarray, np.ndarray]]()
+    for start, part in ((0, shard[:half]), (half, shard[half:])):
+        shards, positions = np.unique(part, return_index=True)
+        order = np.argsort(positions)
+        visits.append((shards[order], start + positions[order]))
+    return np.concatenate([v[0] for v in visits]), np.concatenate([v[1] for v in visits])

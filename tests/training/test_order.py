@@ -1,23 +1,40 @@
 import numpy as np
 import pytest
 
-from training.order import by_shards, into_batches
+from training.order import by_shards, first_uses, into_batches
 
 
-@pytest.mark.parametrize("mixed", [1, 3, 100])
-def test_no_more_shards_are_needed_than_are_mixed(mixed: int) -> None:
-    rng = np.random.default_rng(0)
-    shard = rng.integers(0, 10, 2000)
+def shards_in(window: np.ndarray) -> int:
+    return len(np.unique(window))
+
+
+@pytest.mark.parametrize("mixed", [1, 3, 20])
+def test_a_few_shards_are_mixed_all_along(mixed: int) -> None:
+    shard = np.random.default_rng(0).permutation(np.repeat(np.arange(0, 400, 10), 100))
     order = by_shards(shard, mixed, np.random.default_rng(1))
-    assert sorted(order) == list(range(2000))
+    assert sorted(order) == list(range(4000))
     seen = shard[order]
-    last = {int(s): int(np.flatnonzero(seen == s)[-1]) for s in range(10)}
-    first = {int(s): int(np.flatnonzero(seen == s)[0]) for s in range(10)}
-    at_hand = [sum(first[s] <= at <= last[s] for s in range(10)) for at in range(2000)]
-    assert max(at_hand) == min(mixed, 10)
+    each = [shards_in(seen[at : at + 100]) for at in range(0, 3900, 10)]
+    assert mixed <= min(each) and max(each) <= mixed + 2
+    used = [np.flatnonzero(seen == number) for number in range(0, 400, 10)]
+    # At hand from its first item to its last, but for those that go round the end.
+    spans = [int(at[-1] - at[0]) for at in used]
+    assert sum(span > 100 * (mixed + 2) for span in spans) <= mixed
     other = by_shards(shard, mixed, np.random.default_rng(2))
     assert not np.array_equal(order, other)
     assert np.array_equal(order, by_shards(shard, mixed, np.random.default_rng(1)))
+
+
+def test_few_shards_are_mixed_whole() -> None:
+    shard = np.repeat([5, 700], 500)
+    seen = shard[by_shards(shard, 2, np.random.default_rng(0))]
+    assert all(180 < (part == 5).sum() < 320 for part in (seen[:500], seen[500:]))
+
+
+def test_a_sequence_tells_when_it_comes_to_a_shard() -> None:
+    shards, positions = first_uses(np.array([4, 4, 2, 7, 7, 2, 9, 4]))
+    assert shards.tolist() == [4, 2, 7, 7, 2, 9, 4]
+    assert positions.tolist() == [0, 2, 3, 4, 5, 6, 7]
 
 
 def test_an_order_of_nothing() -> None:
