@@ -15,7 +15,7 @@ def test_a_few_shards_are_mixed_all_along(mixed: int) -> None:
     assert sorted(order) == list(range(4000))
     seen = shard[order]
     each = [shards_in(seen[at : at + 100]) for at in range(0, 3900, 10)]
-    assert mixed <= min(each) and max(each) <= mixed + 2
+    assert mixed - 1 <= min(each) and max(each) <= mixed + 2
     used = [np.flatnonzero(seen == number) for number in range(0, 400, 10)]
     # At hand from its first item to its last, but for those that go round the end.
     spans = [int(at[-1] - at[0]) for at in used]
