@@ -20,28 +20,32 @@ from scipy.optimize import nnls
 
 from schemas.draw import CodecDraw, ColorDraw, Origin, StreamDraw
 from schemas.encoders import ENCODERS
+from schemas.record import LOSSY_HR_VERSION, SCHEMA_VERSION
 from schemas.sample import (
     HR_MEMBER,
     JSON_MEMBER,
+    Frame,
+    FrameType,
     Sample,
     SampleKind,
     Stream,
     lr_member,
     mv_member,
 )
-from schemas.shard import ShardWriter, read_member
+from schemas.shard import MemberParts, ShardWriter, read_member
 from training import augment
 from training.batch import Batch, Window, collate
 from training.draw import Cut
 from training.index import Entry
 from training.samples import read_window
 from training.shards import Shards
-from training.work import LOSSLESS, RGB, Work
+from training.work import LOSSLESS, RGB, Work, batch_bytes, unreferenced
 from transforms.codec import coded_size
+from transforms.color import converted_side
 from transforms.decode import decode_hr, decode_lr
 from transforms.motion import dense_flow, read_blocks, write_blocks
 from transforms.streams import MadeStream, make_stream
-from transforms.tiles import pack_tiles
+from transforms.tiles import pack_jpeg_tiles, pack_tiles, tile_header_bytes
 
 Rates = dict[str, float]
 """Seconds of one core for a unit of each kind of work."""
@@ -78,17 +82,18 @@ class _Run(NamedTuple):
     seconds: float
 
 
-def measure_rates(codings: Collection[Coding]) -> Rates:
+def measure_rates(codings: Collection[Coding], jpeg_quality: int | None) -> Rates:
     """Time the loader's parts; takes about a second, and half a second for each coding.
 
     Args:
         codings: those that occur; of others nothing is told.
+        jpeg_quality: of stored HR; None where it is lossless WebP.
     """
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # as in the loader's workers
     try:
         with tempfile.TemporaryDirectory() as folder:
-            runs = list(_runs(Path(folder), sorted(codings)))
+            runs = list(_runs(Path(folder), sorted(codings), jpeg_quality))
     finally:
         torch.set_num_threads(threads)
     return _solve(runs)
@@ -105,18 +110,19 @@ def _solve(runs: Sequence[_Run]) -> Rates:
     seconds = np.array([run.seconds for run in runs])
     # Relative errors count, and columns are of one size, or the solver would see bytes alone.
     largest = amounts.max(axis=0)
+    largest[largest == 0] = 1  # as of vectors, which not all codecs have
     solution, _ = nnls(amounts / largest / seconds[:, None], np.ones(len(runs)))
     return dict(zip(names, (solution / largest).tolist(), strict=True))
 
 
-def _runs(folder: Path, codings: Sequence[Coding]) -> Iterator[_Run]:
+def _runs(folder: Path, codings: Sequence[Coding], jpeg_quality: int | None) -> Iterator[_Run]:
     (folder / "data").mkdir()
     for number, (side, frames) in enumerate(_SIZES):
         for kind, pictures in (("smooth", _smooth), ("busy", _busy)):
             hr = pictures(frames, _SCALE * side)
-            made = _make_sample(folder, f"{kind}-{number}", hr, codings)
+            made = _make_sample(folder, f"{kind}-{number}", hr, codings, jpeg_quality)
             yield from _runs_of_lr(made, codings)
-            yield from _runs_of_hr(made)
+            yield from _runs_of_hr(folder, made)
             yield from _runs_of_flow(made)
             yield _run_of_reading(folder, made)
             yield from _runs_of_windows(folder, made, codings[0])
@@ -180,15 +186,26 @@ def _draw(coding: Coding, side: int) -> StreamDraw:
     return StreamDraw(stages=[draw])
 
 
-def _make_sample(folder: Path, key: str, hr: np.ndarray, codings: Sequence[Coding]) -> _Made:
+def _make_sample(
+    folder: Path,
+    key: str,
+    hr: np.ndarray,
+    codings: Sequence[Coding],
+    jpeg_quality: int | None,
+) -> _Made:
     frames, side = len(hr), hr.shape[1]
     lr = np.ascontiguousarray(hr[:, ::_SCALE, ::_SCALE])
     streams = [
         make_stream(lr, _draw(coding, side // _SCALE), number, coding.codec)
         for number, coding in enumerate(codings)
     ]
-    hr_zip, hr_tiles = pack_tiles(hr, _TILE)
+    hr_jpeg = None
+    if jpeg_quality is None:
+        hr_zip, hr_tiles = pack_tiles(hr, _TILE)
+    else:
+        hr_zip, hr_tiles, hr_jpeg = pack_jpeg_tiles(hr, _TILE, jpeg_quality)
     sample = Sample(
+        schema_version=SCHEMA_VERSION if hr_jpeg is None else LOSSY_HR_VERSION,
         key=key,
         kind=SampleKind.CLIP,
         split="train",
@@ -209,6 +226,7 @@ def _make_sample(folder: Path, key: str, hr: np.ndarray, codings: Sequence[Codin
         scene_draw="{}",
         origins=[_ORIGIN] * frames**3,  # of no use here, but for records of unlike sizes
         hr_tiles=hr_tiles,
+        hr_jpeg=hr_jpeg,
         streams=[made.stream for made in streams],
     )
     return _stored(folder, sample, {HR_MEMBER: hr_zip, **_stream_members(streams)})
@@ -240,39 +258,62 @@ def _stored(folder: Path, sample: Sample, members: dict[str, bytes]) -> _Made:
 
 
 def _runs_of_lr(made: _Made, codings: Sequence[Coding]) -> Iterator[_Run]:
-    frames = made.sample.num_frames
+    frames, side = made.sample.num_frames, made.entry.lr_width
+    # Most are decoded and few converted, or the other way round; of all pixels, or of some.
+    windows = ((0, frames, side), (0, frames, _CROPS[0]), (0, 1, side), (frames - 1, 1, side))
     for number, coding in enumerate(codings):
         stream, data = made.sample.streams[number], made.members[lr_member(number)]
-        for start in (0, frames - 1):  # all are decoded; all are converted, or one
-            decode = functools.partial(decode_lr, stream, data, start, frames - start)
-            yield _timed(_lr_work(stream, coding, start, frames - start), decode)
+        for start, count, crop in windows:
+            decode = functools.partial(
+                decode_lr, stream, data, start, count, height=crop, width=crop
+            )
+            yield _timed(_lr_work(stream, coding, start, count, crop), decode)
 
 
-def _lr_work(stream: Stream, coding: Coding, start: int, count: int) -> Work:
-    """Of a window that ends where the stream does."""
-    pixels = stream.coded_height * stream.coded_width
-    keys = [f.coding_index for f in stream.frames if f.key_frame and f.display_index <= start]
-    decoded = [frame for frame in stream.frames if frame.coding_index >= max(keys)]
+def _lr_work(stream: Stream, coding: Coding, start: int, count: int, crop: int) -> Work:
+    decoded = _decoded_frames(stream, range(start, start + count))
+    height, width = stream.coded_height, stream.coded_width
+    converted = converted_side(crop, height) * converted_side(crop, width)
+    if coding.reading == RGB:
+        converted = crop**2
     return {
         f"lr_opened.{coding.codec}": 1,
-        f"lr_coded_pixels.{coding.codec}": len(decoded) * pixels,
+        f"lr_coded_pixels.{coding.codec}": len(decoded) * height * width,
         f"lr_coded_bytes.{coding.codec}": sum(frame.packet_bytes for frame in decoded),
-        f"lr_pixels.{coding.reading}": count * pixels,
+        f"lr_frames.{coding.reading}": count,
+        f"lr_pixels.{coding.reading}": count * converted,
     }
 
 
-def _runs_of_hr(made: _Made) -> Iterator[_Run]:
-    member = made.members[HR_MEMBER]
+def _decoded_frames(stream: Stream, window: range) -> list[Frame]:
+    in_order = sorted(stream.frames, key=lambda frame: frame.coding_index)
+    is_b = np.array([frame.frame_type is FrameType.B for frame in in_order])
+    is_spare = unreferenced(is_b, np.array([frame.display_index for frame in in_order]))
+    first = max(
+        n
+        for n, frame in enumerate(in_order)
+        if frame.key_frame and frame.display_index <= window[0]
+    )
+    last = max(n for n, frame in enumerate(in_order) if frame.display_index in window)
+    part = zip(in_order[first : last + 1], is_spare[first : last + 1], strict=True)
+    return [frame for frame, spare in part if not spare or frame.display_index in window]
+
+
+def _runs_of_hr(folder: Path, made: _Made) -> Iterator[_Run]:
     for count, side in ((made.sample.num_frames, made.sample.hr_width), (1, _TILE)):
-        decode = functools.partial(
-            decode_hr, made.sample, member, count=count, height=side, width=side
-        )
-        yield _timed(_hr_work(made, count, side), decode)
+
+        def decode(count: int = count, side: int = side) -> object:
+            with _tar(folder, made).open("rb") as file:
+                member = MemberParts(file, made.entry.members[HR_MEMBER])
+                return decode_hr(made.sample, member, count=count, height=side, width=side)
+
+        work = _hr_work(made, range(count), side)
+        yield _timed({**work, "read_bytes": _hr_read_bytes(made, work)}, decode)
 
 
-def _hr_work(made: _Made, count: int, side: int) -> Work:
-    """Of a crop at the top left of the first frames."""
-    tiles = [t for t in made.sample.hr_tiles if t.frame < count and max(t.top, t.left) < side]
+def _hr_work(made: _Made, window: range, side: int) -> Work:
+    """Of a crop at the top left."""
+    tiles = [t for t in made.sample.hr_tiles if t.frame in window and max(t.top, t.left) < side]
     return {
         "hr_tiles": len(tiles),
         "hr_pixels": sum(tile.height * tile.width for tile in tiles),
@@ -280,31 +321,42 @@ def _hr_work(made: _Made, count: int, side: int) -> Work:
     }
 
 
+def _hr_read_bytes(made: _Made, work: Work) -> float:
+    of_tile = tile_header_bytes(is_jpeg=made.sample.hr_jpeg is not None)
+    return work["hr_bytes"] + work["hr_tiles"] * of_tile
+
+
 def _runs_of_flow(made: _Made) -> Iterator[_Run]:
-    stream, member = made.sample.streams[0], made.members[mv_member(0)]
+    # Not all codecs have vectors.
+    stream = max(made.sample.streams, key=lambda stream: stream.motion_blocks)
+    member = made.members[mv_member(stream.stream)]
     height, width = made.entry.lr_height, made.entry.lr_width
-    for count in (2, made.sample.num_frames):
+    for count, crop in ((2, width), (made.sample.num_frames, width), (2, _CROPS[0])):
 
-        def flow(count: int = count) -> object:
-            return dense_flow(read_blocks(member), stream, height, width, 0, count)
+        def flow(count: int = count, part: slice = slice(crop)) -> object:
+            return dense_flow(read_blocks(member), stream, height, width, 0, count, part, part)
 
-        yield _timed(_flow_work(made, stream, count), flow)
+        yield _timed(_flow_work(made, stream, count, crop), flow)
 
 
-def _flow_work(made: _Made, stream: Stream, count: int) -> Work:
+def _flow_work(made: _Made, stream: Stream, count: int, crop: int) -> Work:
     share = min((count + 2) / made.sample.num_frames, 1)
     return {
         "flows": 1,
-        "flow_pixels": count * made.entry.lr_height * made.entry.lr_width,
+        "flow_pixels": count * crop**2,
         "flow_blocks": stream.motion_blocks * share,
     }
+
+
+def _tar(folder: Path, made: _Made) -> Path:
+    return folder / "data" / f"{made.entry.shard}.tar"
 
 
 def _run_of_reading(folder: Path, made: _Made) -> _Run:
     member = made.entry.members[HR_MEMBER]
 
     def read() -> object:
-        with (folder / "data" / f"{made.entry.shard}.tar").open("rb") as file:
+        with _tar(folder, made).open("rb") as file:
             return read_member(file, member)
 
     return _timed({"read_bytes": member.size}, read)
@@ -325,10 +377,10 @@ def _runs_of_windows(folder: Path, made: _Made, coding: Coding) -> Iterator[_Run
         )
         read = functools.partial(read_window, Shards(folder, []), made.entry, cut)
         yield _timed(_window_work(made, coding, cut), read)
-        area = 2 * _WINDOW_FRAMES * side**2 * (1 + _SCALE**2)
+        size = batch_bytes(2 * _WINDOW_FRAMES, side, _SCALE)
         window = read()
-        yield _timed({"cropped_pixels": area}, functools.partial(_turn_and_stack, window))
-        handed = {"cropped_pixels": area, "handed_pixels": area}
+        yield _timed({"stacked_bytes": size}, functools.partial(_turn_and_stack, window))
+        handed = {"stacked_bytes": size, "handed_bytes": size}
         yield _timed(handed, functools.partial(_turn_stack_and_hand_over, window))
 
 
@@ -346,14 +398,15 @@ def _turn_stack_and_hand_over(window: Window) -> None:
 def _window_work(made: _Made, coding: Coding, cut: Cut) -> Work:
     stream = made.sample.streams[cut.stream]
     sizes = {name: member.size for name, member in made.entry.members.items()}
-    read = (JSON_MEMBER, HR_MEMBER, lr_member(cut.stream), mv_member(cut.stream))
+    whole = (JSON_MEMBER, lr_member(cut.stream), mv_member(cut.stream))
+    hr = _hr_work(made, range(cut.start, cut.start + cut.count), _SCALE * cut.width)
     return {
         "windows": 1,
         "record_bytes": sizes[JSON_MEMBER],
-        "read_bytes": sum(sizes[name] for name in read),
-        **_lr_work(stream, coding, cut.start, cut.count),
-        **_hr_work(made, cut.count, _SCALE * cut.width),
-        **_flow_work(made, stream, cut.count),
+        "read_bytes": sum(sizes[name] for name in whole) + _hr_read_bytes(made, hr),
+        **_lr_work(stream, coding, cut.start, cut.count, cut.width),
+        **hr,
+        **_flow_work(made, stream, cut.count, cut.width),
     }
 
 

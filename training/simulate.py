@@ -7,14 +7,15 @@ are read, no shard is opened; what work costs is measured on synthetic samples o
 
 import argparse
 import logging
+import math
 import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
-from schemas.manifest import Manifest, read_manifest
 from schemas.record import Record
 from schemas.source import SPLITS, TRAIN
 from schemas.store import Place
@@ -26,19 +27,20 @@ from training.arguments import (
     stream_parts,
     stream_settings,
 )
-from training.batches import EpochPlan, Part
+from training.batches import Batches, EpochPlan, Part
 from training.calibration import codings_of, measure_rates, seconds_by_term
 from training.config import StreamSettings, UserError
 from training.dataset import SampleStream
 from training.index import SampleIndex
 from training.shards import CacheOptions
 from training.shuffle import fully_shuffled, mixing, read_sources
-from training.work import expected_work
+from training.work import expected_work, hr_settings
 
 logger = logging.getLogger(__name__)
 
 _POOR_MIXING = 0.9  # of the bits of a full shuffle
 _MUCH_LEFT_OUT = 0.05  # of an epoch
+_BYTES_PER_GIB = 2**30
 
 
 class Machines(Record):
@@ -100,19 +102,20 @@ class Speed(Record):
 
 
 class CacheNeed(Record):
-    """Shards that have to be at hand, where they are kept on a disk of the machine."""
+    """Shards that have to be at hand, where they are kept on a disk of the machine.
+
+    A shard is, from its first use to its last one; but one that the order comes to at the beginning
+    and at the end of an epoch is not in between.
+    """
 
     shards: int
-    """most that are needed at once"""
+    """most that a machine needs at once"""
     bytes: int
-    """of the largest such group: less, and shards come more than once an epoch"""
-    bytes_with_next: int
-    """with the group that follows, to be fetched meanwhile"""
+    """most that these take: with less, some come more often than need be"""
     bytes_per_epoch: int
-    """fetched by the machine that needs most, each shard once"""
-    late_shards: int
-    """times that a batch needs a shard of a group that has passed, since samples of unlike length
-    wait for others of theirs"""
+    """fetched by the machine that needs most"""
+    room_bytes: int
+    """what training asks for (`Batches.room_needed`), for shards that are fetched meanwhile, too"""
 
 
 class ShuffleQuality(Record):
@@ -177,7 +180,6 @@ def simulate(
             f"--ranks {machines.ranks} on machines of --ranks-per-machine "
             f"{machines.ranks_per_machine}: give a multiple"
         )
-    manifest = read_manifest(dataset)
     stream = SampleStream([Part(dataset, view)], split, settings, CacheOptions(gib=0))
     (part,) = stream.parts
     plan = part.plan(0)
@@ -189,8 +191,8 @@ def simulate(
         machines=machines,
         shards=len(np.unique(part.index.shard[plan.entry])),
         epoch=epoch,
-        speed=_speed(dataset, manifest, part.index, plan, settings, machines),
-        cache=_cache_need(manifest, part.index, plan, epoch, machines),
+        speed=_speed(dataset, split, part, plan, settings, machines),
+        cache=_cache_need(part, plan, settings.mixed_shards, epoch, machines),
         shuffle=_shuffle_quality(dataset, part.index, plan, settings),
         warnings=[],
     )
@@ -211,15 +213,24 @@ def _epoch_length(stream: SampleStream, plan: EpochPlan, ranks: int) -> EpochLen
 
 def _speed(
     dataset: Place,
-    manifest: Manifest,
-    index: SampleIndex,
+    split: str,
+    part: Batches,
     plan: EpochPlan,
     settings: StreamSettings,
     machines: Machines,
 ) -> Speed:
-    work = expected_work(dataset, manifest, index, plan, settings, in_workers=machines.workers > 0)
+    jpeg_quality = hr_settings(part.manifest).stored_quality(split)
+    work = expected_work(
+        dataset,
+        part.manifest,
+        part.index,
+        plan,
+        settings,
+        is_jpeg=jpeg_quality is not None,
+        in_workers=machines.workers > 0,
+    )
     logger.info("measuring what decoding costs on this machine ...")
-    rates = measure_rates(codings_of(work))
+    rates = measure_rates(codings_of(work), jpeg_quality)
     rates = {name: rate for name, rate in rates.items() if name in work}
     seconds = seconds_by_term(work, rates)
     of_core = 1 / sum(seconds.values())
@@ -240,64 +251,74 @@ def _speed(
 
 
 def _cache_need(
-    manifest: Manifest,
-    index: SampleIndex,
+    part: Batches,
     plan: EpochPlan,
+    mixed_shards: int,
     epoch: EpochLength,
     machines: Machines,
 ) -> CacheNeed:
-    tars = {shard.shard: shard.files[0].size for shard in manifest.shards if shard.files}
-    sizes = np.array([tars.get(shard, 0) for shard in index.shards], np.int64)
-    shard = index.shard[plan.entry].astype(np.int64)
-    passage = _passages(shard)
-    shards = np.unique(shard)
-    passage_of = np.zeros(len(sizes), np.int64)
-    passage_of[shard] = passage
-    number, held = np.bincount(passage_of[shards]), np.bincount(passage_of[shards], sizes[shards])
-    following = np.append(held[1:], 0)
+    sizes = np.array(part.shards.sizes(part.index.shards), np.int64)
+    taken = plan.batch < epoch.batches_per_rank * machines.ranks
+    shard = part.index.shard[plan.entry[taken]].astype(np.int64)
+    step, rank = np.divmod(plan.batch[taken], machines.ranks)
+    most_shards, most_bytes, most_fetched = 0, 0, 0
+    for machine in range(machines.ranks // machines.ranks_per_machine):
+        is_here = rank // machines.ranks_per_machine == machine
+        stays = _stays(shard[is_here], step[is_here], mixed_shards)
+        most_shards = max(most_shards, _most_at_once(stays, np.ones_like(sizes)))
+        most_bytes = max(most_bytes, _most_at_once(stays, sizes))
+        most_fetched = max(most_fetched, int(sizes[stays.shard].sum()))
     return CacheNeed(
-        shards=int(number.max()),
-        bytes=int(held.max()),
-        bytes_with_next=int((held + following).max()),
-        bytes_per_epoch=_most_fetched(shard, plan.batch, sizes, epoch, machines),
-        late_shards=_late_shards(shard, passage, plan.batch),
+        shards=most_shards,
+        bytes=most_bytes,
+        bytes_per_epoch=most_fetched,
+        room_bytes=part.room_needed,
     )
 
 
-def _passages(shard: np.ndarray) -> np.ndarray:
-    """Which passage of the epoch each position belongs to, ascending: no two share a shard."""
-    last = np.zeros(shard.max() + 1, np.int64)
-    np.maximum.at(last, shard, np.arange(len(shard)))
-    is_end = np.maximum.accumulate(last[shard]) == np.arange(len(shard))
-    return np.cumsum(is_end) - is_end
+class _Stays(NamedTuple):
+    """When shards are at hand, (V,) each."""
+
+    shard: np.ndarray
+    first: np.ndarray
+    """step of the first use"""
+    last: np.ndarray
+    """step of the last use"""
 
 
-def _most_fetched(
-    shard: np.ndarray,
-    batch: np.ndarray,
-    sizes: np.ndarray,
-    epoch: EpochLength,
-    machines: Machines,
-) -> int:
-    """Bytes of the shards that a machine needs in an epoch, of the machine that needs most."""
-    taken = batch < epoch.batches_per_rank * machines.ranks
-    machine = batch[taken] % machines.ranks // machines.ranks_per_machine
-    needed = np.unique(machine * len(sizes) + shard[taken])
-    fetched = np.bincount(needed // len(sizes), sizes[needed % len(sizes)])
-    return int(fetched.max(initial=0))
+def _stays(shard: np.ndarray, step: np.ndarray, mixed_shards: int) -> _Stays:
+    """When shards are at hand that are used in some steps, (N,) integers each.
 
-
-def _late_shards(shard: np.ndarray, passage: np.ndarray, batch: np.ndarray) -> int:
-    """Pairs of a batch and a shard that has passed when the batch is complete.
-
-    The passage before the batch's own has not: whoever fetches ahead holds two.
+    What lies in a shard is spread over so much of an epoch as `mixed_shards` are of all. So a shard
+    that is in use for longer goes round the end, or some of its samples waited for others of their
+    length: it goes where it is not used for longest, and comes a second time.
     """
-    complete = np.zeros(batch.max() + 1, np.int64)
-    np.maximum.at(complete, batch, passage)
-    # Small batches come last, whenever they were complete: held against those in front of them.
-    when = np.maximum.accumulate(complete)[batch]
-    late = passage < when - 1
-    return len(np.unique(batch[late] * (shard.max() + 1) + shard[late]))
+    if not len(shard):
+        return _Stays(shard, step, step)
+    order = np.lexsort((step, shard))
+    shard, step = shard[order], step[order]
+    begin = np.flatnonzero(np.diff(shard, prepend=-1))
+    end = np.append(begin[1:], len(shard))
+    span = (step.max() + 1) * (mixed_shards + 1) / len(begin)  # one more, since it is random
+    is_long = step[end - 1] - step[begin] > span
+    gaps = np.diff(step, prepend=step[:1])
+    again = [
+        int(b + 1 + gaps[b + 1 : e].argmax())
+        for b, e in zip(begin[is_long], end[is_long], strict=True)
+    ]
+    first = np.sort(np.append(begin, again).astype(np.int64))
+    last = np.append(first[1:], len(shard)) - 1
+    return _Stays(shard[first], step[first], step[last])
+
+
+def _most_at_once(stays: _Stays, weights: np.ndarray) -> int:
+    """The largest sum of weights of the shards that are at hand in a step; (S,) `weights`."""
+    if not len(stays.shard):
+        return 0
+    change = np.zeros(stays.last.max() + 2, np.int64)
+    np.add.at(change, stays.first, weights[stays.shard])
+    np.add.at(change, stays.last + 1, -weights[stays.shard])
+    return int(np.cumsum(change).max())
 
 
 def _shuffle_quality(
@@ -358,11 +379,11 @@ _TERMS = {
     "record": ("record_bytes",),
     "reading": ("read_bytes",),
     "LR decoding": ("lr_opened", "lr_coded_pixels", "lr_coded_bytes"),
-    "LR colours": ("lr_pixels",),
+    "LR colours": ("lr_frames", "lr_pixels"),
     "HR tiles": ("hr_tiles", "hr_pixels", "hr_bytes"),
     "motion": ("flow_pixels", "flow_blocks"),
-    "stacking": ("cropped_pixels",),
-    "handing over": ("handed_pixels",),
+    "stacking": ("stacked_bytes",),
+    "handing over": ("handed_bytes",),
 }
 
 
@@ -431,15 +452,12 @@ def _term_seconds(seconds: dict[str, float], names: tuple[str, ...]) -> float:
 
 
 def _cache_lines(cache: CacheNeed) -> list[str]:
-    lines = [
-        _line("cache", f"{_mb(cache.bytes)} at least ({counted(cache.shards, 'shard')} at once), "
-              f"{_mb(cache.bytes_with_next)} with those that are fetched meanwhile"),
+    gib = math.ceil(100 * cache.room_bytes / _BYTES_PER_GIB) / 100
+    return [
+        _line("cache", f"{_mb(cache.bytes)} at least ({counted(cache.shards, 'shard')} at once); "
+              f"training asks for --cache-gib {gib:.4g}"),
         _line("", f"{_mb(cache.bytes_per_epoch)} fetched in an epoch by a machine"),
     ]  # fmt: skip
-    if cache.late_shards:
-        needs = counted(cache.late_shards, "shard")
-        lines.append(_line("", f"{needs} needed again by batches of rare lengths"))
-    return lines
 
 
 def _shuffle_lines(shuffle: ShuffleQuality) -> list[str]:

@@ -214,10 +214,15 @@ def _with_margins(area: Area, height: int, width: int) -> Area:
 
 
 def _widened(first: int, count: int, side: int) -> tuple[int, int]:
-    if side % 2:  # swscale stretches chroma over the whole of an odd side
-        return 0, side
-    widened = min(-(-count // 2) * 2 + 2 + 2 * _CHROMA_REACH, side)
+    widened = converted_side(count, side)
     return min(max(first // 2 * 2 - _CHROMA_REACH, 0), side - widened), widened
+
+
+def converted_side(count: int, side: int) -> int:
+    """Pixels along a side of a YUV picture that are converted for `count` of them to be right."""
+    if side % 2:  # swscale stretches chroma over the whole of an odd side
+        return side
+    return min(-(-count // 2) * 2 + 2 + 2 * _CHROMA_REACH, side)
 
 
 def _cut(frame: av.VideoFrame, area: Area) -> av.VideoFrame:

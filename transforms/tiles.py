@@ -23,6 +23,7 @@ from transforms.pictures import MAX_PIXELS
 _EPOCH = (1980, 1, 1, 0, 0, 0)  # ZIP's earliest date: the same bytes whenever it is written
 _UNIX = 3
 _LOCAL_HEADER_BYTES = 30  # before the file name, in front of each stored file
+_CENTRAL_HEADER_BYTES, _END_BYTES = 46, 22  # likewise behind all files; and at the very end
 _CRC32 = slice(14, 18)  # of the file, in that header
 _WEBP, _JPEG = "webp", "jpg"
 _WEBP_HEADER_BYTES, _LOSSLESS_MARK = 25, b"\x2f"
@@ -114,6 +115,22 @@ def pack_files(
 
 def _file_name(place: TilePlace | HrTile, suffix: str) -> str:
     return f"{place.frame:05d}_{place.top:05d}_{place.left:05d}.{suffix}"
+
+
+def tile_header_bytes(*, is_jpeg: bool) -> int:
+    """Bytes that the ZIP has in front of each tile, and which are read with it."""
+    return _LOCAL_HEADER_BYTES + _name_bytes(is_jpeg)
+
+
+def tile_directory_bytes(num_tiles: np.ndarray, *, is_jpeg: bool) -> np.ndarray:
+    """Bytes of `hr.zip` members of so many tiles that are no tiles, (N,) integers."""
+    of_each = _LOCAL_HEADER_BYTES + _CENTRAL_HEADER_BYTES + 2 * _name_bytes(is_jpeg)
+    return num_tiles * of_each + _END_BYTES
+
+
+def _name_bytes(is_jpeg: bool) -> int:
+    first = TilePlace(frame=0, top=0, left=0, height=1, width=1)
+    return len(_file_name(first, _JPEG if is_jpeg else _WEBP))
 
 
 class Parts(Protocol):

@@ -5,9 +5,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from schemas.manifest import read_manifest
+from schemas.manifest import MANIFEST_NAME, read_manifest
 from schemas.sample import SampleKind
-from tests.training.conftest import Clip, ruler_frames, write_dataset
+from tests.training.conftest import TILE, Clip, ruler_frames, write_dataset
 from tests.training.test_dataset import SETTINGS, load, simulate_rank
 from tests.training.test_views import row, write
 from training import simulate as command
@@ -15,24 +15,28 @@ from training.calibration import Coding, Rates
 from training.config import StreamSettings, UserError
 from training.dataset import SampleStream
 from training.index import read_index
+from training.order import by_shards
 from training.simulate import Machines, Simulation, main, report, simulate
 
 RATE = 1e-8  # seconds for a unit of everything
 
 
 @pytest.fixture(autouse=True)
-def _told_rates(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Measuring takes seconds, and what it finds changes."""
+def asked_qualities(monkeypatch: pytest.MonkeyPatch) -> list[int | None]:
+    """Measuring takes seconds, and what it finds changes; of which qualities of HR it was asked."""
+    asked = list[int | None]()
 
-    def rates(codings: set[Coding]) -> Rates:
+    def rates(codings: set[Coding], jpeg_quality: int | None) -> Rates:
+        asked.append(jpeg_quality)
         names = ["windows", "record_bytes", "read_bytes", "hr_tiles", "hr_pixels", "hr_bytes"]
-        names += ["flows", "flow_pixels", "flow_blocks", "cropped_pixels", "handed_pixels"]
+        names += ["flows", "flow_pixels", "flow_blocks", "stacked_bytes", "handed_bytes"]
         for codec, reading in codings:
             names += [f"lr_{kind}.{codec}" for kind in ("opened", "coded_pixels", "coded_bytes")]
-            names.append(f"lr_pixels.{reading}")
+            names += [f"lr_frames.{reading}", f"lr_pixels.{reading}"]
         return dict.fromkeys(names, RATE)
 
     monkeypatch.setattr(command, "measure_rates", rates)
+    return asked
 
 
 @pytest.fixture(scope="module")
@@ -78,36 +82,35 @@ def test_speed_is_work_times_rates_shared_by_cores(ruler_dataset: Path) -> None:
     assert speed.samples_per_second == pytest.approx(8 / seconds)
     assert speed.epoch_seconds == pytest.approx(12 * seconds / 8)
     assert speed.bytes_per_second_of_rank == pytest.approx(speed.bytes_per_sample * 2 / seconds)
-    assert speed.work["handed_pixels"] == speed.work["cropped_pixels"] > 0
+    assert speed.work["handed_bytes"] == speed.work["stacked_bytes"] > 0
     few = simulate(ruler_dataset, "train", SETTINGS, Machines(workers=0, cores=4)).speed
     assert few.samples_per_second == few.samples_per_second_of_core
-    assert "handed_pixels" not in few.work
+    assert "handed_bytes" not in few.work
 
 
-def groups_of_shards(dataset: Path, mixed: int) -> list[list[str]]:
-    """The shards of an epoch, as they come, so many at a time."""
-    settings = SETTINGS.model_copy(update={"mixed_shards": mixed})
+def shards_used(dataset: Path, settings: StreamSettings) -> list[set[str]]:
+    """The shards of each batch of an epoch."""
     stream = SampleStream(dataset, "train", settings)
-    seen = dict.fromkeys(
-        stream.parts[0].index.shards[n]
-        for n in stream.parts[0].index.shard[stream.parts[0].plan(0).entry]
-    )
-    names = list(seen)
-    return [names[first : first + mixed] for first in range(0, len(names), mixed)]
+    plan, index = stream.parts[0].plan(0), stream.parts[0].index
+    return [
+        {index.shards[number] for number in index.shard[plan.entry[plan.batch == batch]]}
+        for batch in range(stream.batches_per_epoch)
+    ]
 
 
-def test_the_cache_holds_the_shards_that_are_mixed(shards_dataset: Path) -> None:
+def test_the_cache_holds_shards_from_first_to_last_use(shards_dataset: Path) -> None:
     sizes = tar_bytes(shards_dataset)
     assert len(set(sizes.values())) > 1
-    for mixed in (1, 2, 5, 16):
-        groups = groups_of_shards(shards_dataset, mixed)
-        held = [sum(sizes[name] for name in group) for group in groups]
+    for mixed in (3, 4, 5, 16):  # of 4 shards, so that none goes round the end
         settings = SETTINGS.model_copy(update={"mixed_shards": mixed})
+        used = shards_used(shards_dataset, settings)
+        seen = [set[str]().union(*used[: step + 1]) for step in range(len(used))]
+        to_come = [set[str]().union(*used[step:]) for step in range(len(used))]
+        held = [before & after for before, after in zip(seen, to_come, strict=True)]
         cache = simulate(shards_dataset, "train", settings, Machines()).cache
-        assert (cache.shards, cache.bytes) == (min(mixed, 4), max(held))
-        two = [a + b for a, b in zip(held, [*held[1:], 0], strict=True)]
-        assert cache.bytes_with_next == max(two)
-        assert cache.bytes_per_epoch == sum(sizes.values())
+        assert cache.shards == max(map(len, held))
+        assert cache.bytes == max(sum(sizes[name] for name in names) for names in held)
+        assert cache.bytes_per_epoch == cache.room_bytes == sum(sizes.values())
 
 
 def test_a_machine_fetches_the_shards_of_its_ranks(shards_dataset: Path) -> None:
@@ -127,34 +130,59 @@ def test_a_machine_fetches_the_shards_of_its_ranks(shards_dataset: Path) -> None
     assert cache.bytes_per_epoch == max(fetched) < sum(sizes.values())
 
 
-def test_ranks_of_a_machine_fetch_a_shard_once() -> None:
-    sizes, shard = np.array([1, 10, 100, 1000, 10_000]), np.array([0, 1, 2, 3, 2, 4])
-    epoch = command.EpochLength(
-        samples=6, batches=5, batches_per_rank=1, batches_left_out=1, batches_added=0
-    )
-    batch = np.array([0, 1, 2, 3, 1, 4])  # the last one is left out
-
-    def fetched(ranks_per_machine: int) -> int:
-        machines = Machines(ranks=4, ranks_per_machine=ranks_per_machine)
-        return command._most_fetched(shard, batch, sizes, epoch, machines)
-
-    assert (fetched(1), fetched(2), fetched(4)) == (1000, 1100, 1111)
+def stays_of(shard: list[int], step: list[int], mixed: int) -> list[tuple[int, int, int]]:
+    stays = command._stays(np.array(shard), np.array(step), mixed)
+    return list(zip(*(column.tolist() for column in stays), strict=True))
 
 
-def test_shards_that_a_late_batch_needs_again() -> None:
-    # Three passages of a shard or two; batch 3 is small, and comes last.
-    shard = np.array([0, 1, 0, 2, 2, 3, 3, 3])
-    passage = command._passages(shard)
-    assert passage.tolist() == [0, 0, 0, 1, 1, 2, 2, 2]
-    batch = np.array([0, 0, 3, 3, 1, 1, 2, 2])
-    assert command._late_shards(shard, passage, batch) == 1
-    assert command._late_shards(shard, passage, np.array([0, 0, 0, 1, 1, 2, 2, 2])) == 0
+def test_shards_that_go_round_the_end_come_twice() -> None:
+    shard = [0, 9, 9, 1, 1, 2, 2, 3, 3, 4, 4, 5, 0, 5, 0]
+    step = [0, 0, 1, 1, 2, 3, 4, 4, 5, 6, 7, 7, 8, 8, 9]
+    stays = [(0, 0, 0), (0, 8, 9), (1, 1, 2), (2, 3, 4), (3, 4, 5), (4, 6, 7), (5, 7, 8), (9, 0, 1)]
+    assert stays_of(shard, step, 1) == stays
+    # Of 7 shards, 6 are spread over all of the way but for a part that chance may fill.
+    assert stays_of(shard, step, 6)[0] == (0, 0, 9)
+    turn = np.random.default_rng(0).permutation(len(shard))
+    assert stays_of([shard[n] for n in turn], [step[n] for n in turn], 1) == stays
+    assert stays_of([], [], 1) == []
+
+
+def test_shards_at_once_are_counted_by_steps() -> None:
+    stays = command._Stays(np.array([0, 0, 1, 2]), np.array([0, 8, 1, 3]), np.array([1, 9, 3, 5]))
+    assert command._most_at_once(stays, np.array([1, 1, 1])) == 2
+    assert command._most_at_once(stays, np.array([7, 2, 3])) == 7 + 2
+    assert command._most_at_once(stays, np.array([1, 2, 3])) == 2 + 3
+
+
+@pytest.mark.parametrize("mixed", [2, 5])
+def test_about_as_many_shards_are_at_hand_as_are_mixed(mixed: int) -> None:
+    shard = np.repeat(np.arange(40), 50)
+    order = by_shards(shard, mixed, np.random.default_rng(0))
+    stays = command._stays(shard[order], np.arange(2000) // 4, mixed)
+    assert mixed <= command._most_at_once(stays, np.ones(40, int)) <= mixed + 2
+    assert mixed - 2 <= len(stays.shard) - 40 <= mixed
+
+
+def test_ranks_of_a_machine_fetch_a_shard_once(shards_dataset: Path) -> None:
+    settings = SETTINGS.model_copy(update={"mixed_shards": 4})
+    sizes, used = tar_bytes(shards_dataset), shards_used(shards_dataset, settings)
+    used = used[: len(used) // 4 * 4]  # what does not divide evenly is left out
+    for each in (1, 2, 4):
+        machines = Machines(ranks=4, ranks_per_machine=each)
+        fetched = [
+            sum(sizes[name] for name in set[str]().union(*(
+                shards for batch, shards in enumerate(used) if batch % 4 // each == machine
+            )))
+            for machine in range(4 // each)
+        ]  # fmt: skip
+        found = simulate(shards_dataset, "train", settings, machines).cache
+        assert found.bytes_per_epoch == max(fetched)
 
 
 def test_a_dataset_in_one_shard(ruler_dataset: Path) -> None:
     found = simulate(ruler_dataset, "train", SETTINGS, Machines(cores=2))
     (size,) = tar_bytes(ruler_dataset).values()
-    assert found.cache.bytes == found.cache.bytes_per_epoch == found.cache.bytes_with_next == size
+    assert found.cache.bytes == found.cache.bytes_per_epoch == found.cache.room_bytes == size
     assert found.shards == found.cache.shards == 1
     (warning,) = found.warnings
     assert warning.startswith("--mixed-shards 16 of 1 shard: all have to be at hand")
@@ -168,6 +196,22 @@ def test_a_view_is_simulated_as_it_comes_up(ruler_dataset: Path, tmp_path: Path)
     assert (found.epoch.samples, found.epoch.batches) == (5, 3)
     assert "lr_opened.lossless" not in found.speed.work
     assert found.speed.work["flows"] == pytest.approx(4 / 5)
+
+
+def test_jpeg_is_measured_where_the_recipe_says_so(
+    tmp_path: Path, asked_qualities: list[int | None]
+) -> None:
+    clips = [
+        Clip(split, split, SampleKind.CLIP, ruler_frames(4), quality)
+        for split, quality in (("train", 90), ("validation", None))
+    ]
+    dataset = write_dataset(tmp_path / "dataset", clips)
+    recipe = {"hr": {"tile": TILE, "jpeg_quality": 90}}
+    manifest = read_manifest(dataset).model_copy(update={"recipe": recipe})
+    (dataset / MANIFEST_NAME).write_bytes(manifest.data)
+    for split in ("train", "validation"):
+        simulate(dataset, split, SETTINGS, Machines())
+    assert asked_qualities == [90, None]
 
 
 def test_the_command_tells_and_writes_json(

@@ -1,14 +1,15 @@
 """What there is to do, counted from tables, against what reading and decoding really take."""
 
 import itertools
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import av
 import numpy as np
 import pytest
 
+from schemas.draw import CropDraw, ResizeDraw, StreamDraw
 from schemas.manifest import DatasetError, read_manifest
 from schemas.sample import Frame, FrameRow, Sample, SampleKind, StreamRow, lr_member
 from schemas.shard import iter_samples
@@ -21,6 +22,7 @@ from tests.training.conftest import (
     TILE,
     Clip,
     pan_frames,
+    ruler_frames,
     write_dataset,
 )
 from tests.training.test_views import row, write
@@ -28,14 +30,25 @@ from training import work as work_module
 from training.batches import EpochPlan, Part
 from training.config import StreamSettings
 from training.dataset import SampleStream
-from training.work import Work, expected_touched, expected_work, members_read, tile_side
-from transforms.tiles import tile_places
+from training.work import (
+    Work,
+    expected_touched,
+    expected_work,
+    hr_settings,
+    members_read,
+    unreferenced,
+)
+from transforms.tiles import tile_header_bytes, tile_places
 
 SETTINGS = StreamSettings(frames=4, crop=16, batch_size=2, seed=3)
 
 
 def work_of(
-    dataset: Path, plan: EpochPlan | None = None, settings: StreamSettings = SETTINGS
+    dataset: Path,
+    plan: EpochPlan | None = None,
+    settings: StreamSettings = SETTINGS,
+    *,
+    is_jpeg: bool = False,
 ) -> Work:
     stream = SampleStream(dataset, "train", settings)
     manifest = read_manifest(dataset)
@@ -45,6 +58,7 @@ def work_of(
         stream.parts[0].index,
         plan or stream.parts[0].plan(0),
         settings,
+        is_jpeg=is_jpeg,
         in_workers=True,
     )
 
@@ -93,12 +107,18 @@ class CountingFile:
         return data
 
 
+@pytest.mark.parametrize("quality", [None, 90])
 def test_bytes_are_those_that_reading_takes(
-    ruler_dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, quality: int | None
 ) -> None:
-    rows = [row("clip0", 0), row("clip1", 1), row("short", 1), row("pack0", 1, 2), row("pack1", 0)]
-    view = write(ruler_dataset, tmp_path / "view", rows)
-    stream = SampleStream([Part(ruler_dataset, view)], "train", SETTINGS)
+    # Windows of whole samples and crops of whole pictures, so that nothing is an expected value.
+    hr = ruler_frames(4)[:, :, : SCALE * LR_HEIGHT]
+    kinds = {"clip0": SampleKind.CLIP, "clip1": SampleKind.CLIP, "pack": SampleKind.PSEUDO_VIDEO}
+    clips = [Clip(key, "train", kind, hr, quality) for key, kind in kinds.items()]
+    dataset = write_dataset(tmp_path / "dataset", clips, ruler=True)
+    settings = SETTINGS.model_copy(update={"crop": LR_HEIGHT})
+    view = write(dataset, tmp_path / "view", [row("clip0", 0), row("clip1", 1), row("pack", 1)])
+    stream = SampleStream([Part(dataset, view)], "train", settings)
     counts = list[int]()
     original = Path.open
 
@@ -107,9 +127,24 @@ def test_bytes_are_those_that_reading_takes(
         return CountingFile(file, counts) if path.suffix == ".tar" else file
 
     monkeypatch.setattr(Path, "open", counting_open)
-    assert len(list(stream)) == stream.batches_per_epoch
-    _, read = members_read(stream.parts[0].index, stream.parts[0].plan(0), 2)
-    assert read.sum() == sum(counts) > 0
+    batches = list(stream)
+    plan = stream.parts[0].plan(0)
+    work = work_of(dataset, plan, settings, is_jpeg=quality is not None)
+    assert work["read_bytes"] * 3 == pytest.approx(sum(counts))
+    pixels = [t for b in batches for t in (b.lr, b.hr, b.flow_previous, b.flow_next, b.flow_valid)]
+    assert work["stacked_bytes"] * 3 == sum(tensor.nbytes for tensor in pixels)
+    assert work["handed_bytes"] == work["stacked_bytes"]
+    assert work["hr_tiles"] == 4 * 4
+
+
+def test_of_hr_the_tiles_that_a_crop_touches_are_read(ruler_dataset: Path) -> None:
+    crop = SETTINGS.model_copy(update={"crop": 1})
+    large, small = work_of(ruler_dataset), work_of(ruler_dataset, settings=crop)
+    header = tile_header_bytes(is_jpeg=False)
+    fewer = large["hr_tiles"] - small["hr_tiles"]
+    assert fewer > 0
+    of_tiles = large["hr_bytes"] - small["hr_bytes"] + header * fewer
+    assert large["read_bytes"] - small["read_bytes"] == pytest.approx(of_tiles)
 
 
 def test_of_any_stream_the_bytes_are_the_mean(ruler_dataset: Path) -> None:
@@ -134,21 +169,25 @@ def records(dataset: Path) -> Iterator[tuple[Sample, dict[str, bytes]]]:
                 yield Sample.model_validate_json(members["json"]), members
 
 
+def is_reference(packet: bytes) -> bool:
+    """Whether other frames refer to an H.264 picture, as its slices say."""
+    units = re.finditer(rb"\x00\x00\x01(.)", packet, re.DOTALL)
+    slices = [unit[1][0] for unit in units if unit[1][0] & 31 in (1, 5)]
+    return any(header >> 5 & 3 for header in slices)
+
+
 def packets_taken(frames: Sequence[Frame], member: bytes, start: int, count: int) -> list[Frame]:
-    """What an H.264 decoder is fed until it has shown a window, from the key frame before it."""
+    """What an H.264 decoder decodes for a window: the frames of it, and those that they need."""
     in_order = sorted(frames, key=lambda frame: frame.coding_index)
     keys = [f.coding_index for f in frames if f.key_frame and f.display_index <= start]
-    context = av.CodecContext.create("h264", "r")
-    context.thread_count = 1
-    taken = []
-    for frame in in_order[max(keys) :]:
-        end = frame.packet_position + frame.packet_bytes
-        packet = av.Packet(member[frame.packet_position : end])
-        packet.pts = frame.display_index
-        taken.append(frame)
-        if any(shown.pts == start + count - 1 for shown in context.decode(packet)):
-            break
-    return taken
+    shown = range(start, start + count)
+    last = max(f.coding_index for f in frames if f.display_index in shown)
+    return [
+        f
+        for f in in_order[max(keys) : last + 1]
+        if f.display_index in shown
+        or is_reference(member[f.packet_position : f.packet_position + f.packet_bytes])
+    ]
 
 
 def test_decoding_is_counted_from_the_key_frame_to_the_window_s_end(tmp_path: Path) -> None:
@@ -178,10 +217,11 @@ def test_decoding_is_counted_from_the_key_frame_to_the_window_s_end(tmp_path: Pa
         assert work[f"lr_coded_pixels.{codec}"] == pytest.approx(expected)
         expected = coded_bytes[:, k].mean() / 2
         assert work[f"lr_coded_bytes.{codec}"] == pytest.approx(expected)
-    assert work["lr_pixels.rgb"] == work["lr_pixels.exact-tv"] == 4 * area / 2
+    for reading, converted in (("rgb", 16**2), ("exact-tv", 30**2)):  # YUV takes a margin
+        assert work[f"lr_frames.{reading}"] == pytest.approx(4 / 2)
+        assert work[f"lr_pixels.{reading}"] == pytest.approx(4 * converted / 2)
     assert work["flows"] == pytest.approx(2 / 3)
-    assert work["flow_pixels"] == pytest.approx(4 * area * 2 / 3)
-    assert work["cropped_pixels"] == 4 * 16**2 * (1 + SCALE**2)
+    assert work["flow_pixels"] == pytest.approx(4 * 16**2 * 2 / 3)
 
 
 def test_key_frames_and_lost_slices(tmp_path: Path) -> None:
@@ -218,7 +258,7 @@ def test_windows_of_a_view_are_where_it_says(ruler_dataset: Path, tmp_path: Path
     area = LR_HEIGHT * LR_WIDTH
     # Frames 0 to 3 of the clip, and of the pack 0 to 3, of which one is handed out.
     assert work["lr_coded_pixels.lossless"] == 4 * area
-    assert work["lr_pixels.rgb"] == (4 + 1) / 2 * area
+    assert work["lr_frames.rgb"] == (4 + 1) / 2
     assert "lr_opened.h264" not in work
 
 
@@ -237,8 +277,8 @@ def test_tables_that_miss_a_stream_are_damage(tmp_path: Path) -> None:
 
 def test_the_recipe_says_how_large_tiles_are(ruler_dataset: Path) -> None:
     manifest = read_manifest(ruler_dataset)
-    assert tile_side(manifest) == TILE
-    assert tile_side(manifest.model_copy(update={"recipe": {}})) == 256
+    assert hr_settings(manifest).tile == TILE
+    assert hr_settings(manifest.model_copy(update={"recipe": {}})).tile == 256
 
 
 def test_some_windows_stand_for_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -249,3 +289,40 @@ def test_some_windows_stand_for_all(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(work_module, "_MOST_WINDOWS", 2)
     (dataset / "index" / "frames" / "train-000001.parquet").unlink()  # of the other shard
     assert work_of(dataset) == pytest.approx(whole)
+
+
+def _changed_streams(dataset: Path, **update: Any) -> None:
+    path = str(dataset / "index" / "streams" / "train-000000.parquet")
+    write_table(path, StreamRow, [s.model_copy(update=update) for s in read_table(path, StreamRow)])
+
+
+def test_whole_frames_are_converted_for_what_follows_the_codec(tmp_path: Path) -> None:
+    dataset = write_dataset(
+        tmp_path / "dataset", [Clip("a", "train", SampleKind.CLIP, pan_frames(4, seed=0))]
+    )
+    path = str(dataset / "index" / "streams" / "train-000000.parquet")
+    (draw,) = (row.draw for row in read_table(path, StreamRow) if row.stream == 1)
+    stages = StreamDraw.model_validate_json(draw).stages
+    crop = CropDraw(top=0, left=0, height=LR_HEIGHT, width=LR_WIDTH)
+    resize = ResizeDraw(height=[LR_HEIGHT] * 4, width=[LR_WIDTH] * 4, kernel="bicubic")
+    area = LR_HEIGHT * LR_WIDTH
+    for after, converted in ((crop, 30 * 30), (resize, area)):
+        _changed_streams(dataset, draw=StreamDraw(stages=[*stages, after]).model_dump_json())
+        assert work_of(dataset)["lr_pixels.exact-tv"] == 4 * converted / 2
+    _changed_streams(dataset, draw="{}")
+    with pytest.raises(DatasetError, match="tells of no draw"):
+        work_of(dataset)
+
+
+@pytest.mark.parametrize(
+    ("in_coding_order", "spare"),
+    [("I0 P4 B2 B1 B3", "B1 B3"), ("I0 P3 B1 B2", "B1 B2"), ("I0 P3 B2 B1 I4 B5", "B1 B5"),
+     ("I0 P8 B4 B2 B1 B3 B6 B5 B7", "B1 B3 B5 B7")],
+)  # fmt: skip
+def test_b_frames_that_others_need_are_coded_before_them(in_coding_order: str, spare: str) -> None:
+    frames = in_coding_order.split()
+    is_b = np.array([frame[0] == "B" for frame in frames])
+    found = unreferenced(is_b, np.array([int(frame[1:]) for frame in frames]))
+    assert [
+        frame for frame, is_spare in zip(frames, found, strict=True) if is_spare
+    ] == spare.split()
