@@ -11,9 +11,8 @@ says, so the last batch of a length may be smaller.
 """
 
 import dataclasses
-import itertools
 import logging
-from collections.abc import Iterator
+import operator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,7 +21,6 @@ import numpy as np
 from schemas.manifest import DatasetError, read_manifest
 from schemas.store import Place
 from schemas.view import ANY
-from schemas.wording import counted
 from training.augment import AUGMENTATIONS
 from training.batch import Batch, Window, collate
 from training.config import StreamSettings, UserError
@@ -45,7 +43,7 @@ from transforms.seeding import generator
 logger = logging.getLogger(__name__)
 
 _MOST_SCALE = 2.0  # fractions of weights that sum to less than a half are told of
-_MOST_SKIPPED = 100  # samples in a row; then it is not the samples
+_MOST_TRIED = 100  # samples in place of one; if all are damaged, it is not the samples
 _SHARDS_AHEAD = 4  # copied while those before them are read
 
 
@@ -72,6 +70,11 @@ class _Item(NamedTuple):
     """how many times it came up before in the epoch"""
     num_frames: int
     """T, of the window"""
+
+    @property
+    def identity(self) -> tuple[str, int, int, int]:
+        """Tells it from all others of an epoch."""
+        return self.entry.key, self.stream, self.frame, self.repeat
 
 
 class _Epoch(NamedTuple):
@@ -124,13 +127,15 @@ class Batches:
         self, part: Part, split: str, settings: StreamSettings, cache: CacheOptions | None = None
     ) -> None:
         self._settings = settings
-        self.manifest = read_manifest(part.dataset)
-        self.manifest_sha256, self.view_sha256 = self.manifest.sha256, ""
-        self.shards = Shards(part.dataset, self.manifest.shards, cache)
-        self.index = read_index(part.dataset, self.manifest, split)
+        manifest = read_manifest(part.dataset)
+        self.name, self.scale = manifest.name, manifest.scale
+        self.manifest_sha256, self.view_sha256 = manifest.sha256, ""
+        self._num_streams = len(manifest.streams)
+        self.shards = Shards(part.dataset, manifest.shards, cache)
+        self.index = read_index(part.dataset, manifest, split)
         self.items = whole_samples(self.index)
         if part.view is not None:
-            self.items, self.view_sha256 = view_items(part.view, self.manifest, self.index)
+            self.items, self.view_sha256 = view_items(part.view, manifest, self.index)
             _check_view(part.view, split, self.items.entry)
         chosen = np.unique(self.items.entry)
         origin = f"view {part.view}" if part.view else str(part.dataset)
@@ -139,7 +144,7 @@ class Batches:
         self._group = self._window_frames * 2 + self.index.is_pseudo_video[self.items.entry]
         self._groups = [np.flatnonzero(self._group == group) for group in np.unique(self._group)]
         self.per_epoch = self._count()
-        self._epoch: _Epoch | None = None
+        self._epochs: dict[int, _Epoch] = {}
         self._num_expected = 0
 
     def batch(self, number: int) -> Batch:
@@ -149,16 +154,20 @@ class Batches:
             DatasetError: if a sample is damaged.
         """
         epoch_number, batch = divmod(number, self.per_epoch)
-        if self._epoch is None or self._epoch.number != epoch_number:
-            self._epoch, self._num_expected = self._order(epoch_number), 0
-        epoch, positions = self._epoch, self._epoch.batches.batch(batch)
+        epoch = self._order_of(epoch_number)
+        positions = epoch.batches.batch(batch)
         self._expect_shards(epoch, positions)
         items = [(int(epoch.chosen.item[at]), int(epoch.chosen.repeat[at])) for at in positions]
         return collate([self._readable_window(*item, epoch_number) for item in items])
 
+    def close(self) -> None:
+        """Read nothing more for now."""
+        self.shards.close()
+        self._num_expected = 0
+
     def plan(self, epoch: int) -> EpochPlan:
         """What comes up in an epoch, 0-based, in all of its batches; nothing is read for it."""
-        order = self._order(epoch)
+        order = self._order(operator.index(epoch))
         item = order.chosen.item
         return EpochPlan(
             entry=self.items.entry[item],
@@ -168,6 +177,13 @@ class Batches:
             group=self._group[item],
             batch=order.batches.batch_of_each(),
         )
+
+    def _order_of(self, epoch: int) -> _Epoch:
+        """The order of an epoch; two are kept, for whoever is at the end of one."""
+        if epoch not in self._epochs:
+            kept = list(self._epochs.items())[-1:]
+            self._epochs, self._num_expected = {**dict(kept), epoch: self._order(epoch)}, 0
+        return self._epochs[epoch]
 
     def _order(self, epoch: int) -> _Epoch:
         hashes = (self.manifest_sha256, self.view_sha256)
@@ -216,30 +232,30 @@ class Batches:
             )
 
     def _readable_window(self, index: int, repeat: int, epoch: int) -> Window:
-        """The window of an item, or of the next in its group that is not damaged."""
-        skipped = list[str]()
-        in_turn = itertools.chain([index], self._others_of_group(index))
-        for number in itertools.islice(in_turn, _MOST_SKIPPED):
-            item = self._item(number, repeat)
-            try:
-                window = self._window(item, epoch)
-            except DatasetError as error:
-                if self._settings.damaged == "refuse":
-                    raise
-                logger.warning("skipped: %s", error)
-                skipped.append(item.entry.key)
-            else:
-                return dataclasses.replace(window, skipped=tuple(skipped))
-        raise DatasetError(
-            f"{counted(len(skipped), 'sample')} in a row of {self.shards.dataset} cannot be read, "
-            f"the first is {skipped[0]}: copy the dataset again"
-        )
+        """The window of an item, or of another in its group where it is damaged."""
+        item = self._item(index, repeat)
+        try:
+            return self._window(item, epoch)
+        except DatasetError as error:
+            if self._settings.damaged == "refuse":
+                raise
+            logger.warning("skipped: %s", error)
+        return dataclasses.replace(self._stand_in(item, epoch, index), skipped=(item.entry.key,))
 
-    def _others_of_group(self, index: int) -> Iterator[int]:
-        """What else can be in a batch with an item, those that follow it first."""
+    def _stand_in(self, item: _Item, epoch: int, index: int) -> Window:
+        """A window of another item, drawn at random, and what of it for this place alone."""
+        rng = generator("stand-in", self._settings.seed, epoch, *item.identity)
         group = np.flatnonzero(self._group == self._group[index])
-        place = int(np.searchsorted(group, index))
-        yield from map(int, itertools.chain(group[place + 1 :], group[:place]))
+        for number in rng.choice(group, min(_MOST_TRIED, len(group)), replace=False):
+            other = self._item(int(number), repeat=0)
+            try:
+                return self._window(other, epoch, *item.identity)
+            except DatasetError as error:
+                logger.debug("nor can it be read: %s", error)
+        raise DatasetError(
+            f"{self.shards.dataset}: of {min(_MOST_TRIED, len(group))} samples, drawn in place of "
+            f"the damaged {item.entry.key}, none can be read: copy the dataset again"
+        )
 
     def _item(self, index: int, repeat: int) -> _Item:
         items = self.items
@@ -251,10 +267,9 @@ class Batches:
             num_frames=int(self._window_frames[index]),
         )
 
-    def _window(self, item: _Item, epoch: int) -> Window:
-        identity = (item.entry.key, item.stream, item.frame, item.repeat)
-        rng = generator("window", self._settings.seed, epoch, *identity)
-        cut = _draw_cut(item, self._settings, len(self.manifest.streams), rng)
+    def _window(self, item: _Item, epoch: int, *in_place_of: str | int) -> Window:
+        rng = generator("window", self._settings.seed, epoch, *item.identity, *in_place_of)
+        cut = _draw_cut(item, self._settings, self._num_streams, rng)
         window = read_window(self.shards, item.entry, cut)
         turns = [turn for turn in AUGMENTATIONS if rng.random() < 0.5]
         for turn in turns:
@@ -264,7 +279,7 @@ class Batches:
         return dataclasses.replace(window, draw=dataclasses.replace(window.draw, turns=names))
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**vars(self), "_epoch": None}
+        return {**vars(self), "_epochs": {}}
 
 
 def _draw_cut(

@@ -48,7 +48,8 @@ class SampleIndex(Sequence[Entry]):
     """
 
     def __init__(self, table: pa.Table, shards: Sequence[str]) -> None:
-        self._table = table.take(pc.sort_indices(table, [("key", "ascending")])).combine_chunks()
+        # The rows stay where they are: the members' byte ranges take most of their memory.
+        self._table, self._order = table, pc.sort_indices(table, [("key", "ascending")])
         self.shards = tuple(shards)
         self.shard = self._column("shard")
         """(N,) int32, index into `shards`"""
@@ -58,12 +59,12 @@ class SampleIndex(Sequence[Entry]):
         """(N,) integers, pixels"""
         self.lr_width = self._column("hr_width") // self._column("scale")
         """(N,) integers, pixels"""
-        kinds = self._table.column("kind").cast(pa.string())
+        kinds = self._table.column("kind").take(self._order).cast(pa.string())
         self.is_pseudo_video = pc.equal(kinds, SampleKind.PSEUDO_VIDEO.value).to_numpy()
         """(N,) bool: pictures that have nothing to do with each other"""
 
     def _column(self, name: str) -> np.ndarray:
-        return self._table.column(name).to_numpy()
+        return self._table.column(name).take(self._order).to_numpy()
 
     def __len__(self) -> int:
         return self._table.num_rows
@@ -77,7 +78,7 @@ class SampleIndex(Sequence[Entry]):
     def __getitem__(self, index: int | slice) -> Entry | list[Entry]:
         if isinstance(index, slice):
             return [self[number] for number in range(len(self))[index]]
-        (row,) = self._table.slice(range(len(self))[index], 1).to_pylist()
+        (row,) = self._table.slice(self._order[range(len(self))[index]].as_py(), 1).to_pylist()
         return Entry(
             key=row["key"],
             kind=SampleKind(row["kind"]),
@@ -90,11 +91,11 @@ class SampleIndex(Sequence[Entry]):
 
     def keys(self) -> list[str]:
         """The key of each sample."""
-        return self._table.column("key").to_pylist()
+        return self._table.column("key").take(self._order).to_pylist()
 
     def keys_of(self, entries: np.ndarray) -> pa.ChunkedArray:
         """The keys of some samples, by their numbers."""
-        return self._table.column("key").take(pa.array(entries))
+        return self._table.column("key").take(self._order.take(pa.array(entries)))
 
     def member_bytes(self, name: str) -> np.ndarray:
         """(N,) int64, bytes of a member of each sample; 0 where there is none."""
@@ -103,7 +104,7 @@ class SampleIndex(Sequence[Entry]):
         chosen = pc.equal(flat.field("name"), name)
         sizes = np.zeros(len(self), np.int64)
         sizes[sample.filter(chosen)] = flat.field("size").filter(chosen)
-        return sizes
+        return sizes[self._order]
 
 
 def read_index(dataset: Place, manifest: Manifest, split: str) -> SampleIndex:

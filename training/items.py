@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 
 from schemas.manifest import Manifest
-from schemas.view import ANY, ViewError, read_view
+from schemas.view import ANY, MOST_WEIGHT, ViewError, read_view
 from training.config import UserError
 from training.index import SampleIndex
 
@@ -34,7 +34,7 @@ class Items(NamedTuple):
 
 
 class Choice(NamedTuple):
-    """Which items come up in an epoch, in what order, (M,) int64 each."""
+    """Which items come up in an epoch, in no order, (M,) int64 each."""
 
     item: np.ndarray
     """index of the item"""
@@ -67,14 +67,25 @@ def view_items(path: Path, manifest: Manifest, entries: SampleIndex) -> tuple[It
         )
     index = {key: number for number, key in enumerate(entries.keys())}
     kept = [row for row, key in enumerate(view.keys) if key in index]
+    weights = np.array(view.weights, np.float64)[kept]
+    if not ((weights > 0) & (weights <= MOST_WEIGHT)).all():
+        raise UserError(f"--view {path} has weights that are none: write it again")
     items = Items(
         entry=np.array([index[view.keys[row]] for row in kept], np.int64),
         stream=np.array(view.streams, np.int64)[kept],
         frame=np.array(view.frames, np.int64)[kept],
         # At least a unit, so that nothing that is listed can never come up.
-        weight=np.maximum(np.rint(np.array(view.weights)[kept] * _UNIT).astype(np.int64), 1),
+        weight=np.maximum(np.rint(weights * _UNIT).astype(np.int64), 1),
     )
+    _check_inside(path, items, len(manifest.streams), entries.num_frames[items.entry])
     return items, view.about.sha256
+
+
+def _check_inside(path: Path, items: Items, num_streams: int, num_frames: np.ndarray) -> None:
+    inside = (items.stream >= ANY) & (items.stream < num_streams)
+    inside &= (items.frame >= ANY) & (items.frame < num_frames)
+    if not inside.all():
+        raise UserError(f"--view {path} names streams or frames that are not there: write it again")
 
 
 def times_an_epoch(weights: np.ndarray) -> int:
@@ -107,9 +118,7 @@ def choose(items: Items, groups: Sequence[np.ndarray], rng: np.random.Generator)
     order, number = np.concatenate(orders), np.concatenate(numbers)
     first = np.cumsum(number) - number
     item = np.repeat(order, number)
-    repeat = np.arange(len(item)) - np.repeat(first, number)
-    shuffled = rng.permutation(len(item))
-    return Choice(item[shuffled], repeat[shuffled])
+    return Choice(item, np.arange(len(item)) - np.repeat(first, number))
 
 
 def _numbers(weights: np.ndarray, rng: np.random.Generator) -> np.ndarray:

@@ -12,6 +12,7 @@ from schemas.sample import (
     HR_MEMBER,
     JSON_MEMBER,
     Frame,
+    Member,
     Sample,
     SampleKind,
     Stream,
@@ -23,8 +24,12 @@ from training.batch import Window
 from training.draw import Cut, WindowDraw
 from training.index import Entry
 from training.shards import Shards
+from transforms.codec import CodecError
 from transforms.decode import decode_hr, decode_lr
 from transforms.motion import Flow, dense_flow, read_blocks
+
+_DAMAGE = (ShardError, ValidationError, CodecError, OSError)
+"""What reading raises of bytes that are not those that were written, or cannot be read."""
 
 
 def read_window(shards: Shards, entry: Entry, cut: Cut) -> Window:
@@ -36,24 +41,30 @@ def read_window(shards: Shards, entry: Entry, cut: Cut) -> Window:
         cut: the part; inside the sample.
 
     Raises:
-        DatasetError: if the shard is missing or not what the index says.
+        DatasetError: if the shard is missing or not what the index says, or does not decode.
         SchemaVersionError: if an incompatible release wrote the sample.
-        CodecError: if a bitstream does not decode.
+        StoreError: if the shard lies in a store, which refuses or does not come back.
     """
-    with shards.open(entry.shard) as file:
+    was_mended = False
+    while True:
         try:
-            return _read_window(file, entry, cut)
-        except ShardError as error:
-            path = f"{shards.dataset}/data/{entry.shard}.tar"
-            cure = "the file is damaged, copy the dataset again"
-            raise DatasetError(f"{path}, sample {entry.key}: {error}: {cure}") from error
+            with shards.open(entry.shard) as file:
+                return _read_window(file, entry, cut)
+        except _DAMAGE as error:
+            if was_mended or not shards.mend(entry.shard):
+                path = f"{shards.dataset}/data/{entry.shard}.tar"
+                cure = "the file is damaged, copy the dataset again"
+                raise DatasetError(f"{path}, sample {entry.key}: {error}: {cure}") from error
+            was_mended = True
 
 
 def _read_window(file: BinaryIO, entry: Entry, cut: Cut) -> Window:
-    sample = _parse_sample(read_member(file, entry.members[JSON_MEMBER]))
+    sample = _parse_sample(read_member(file, _member(entry, JSON_MEMBER)))
+    if (sample.key, sample.num_frames) != (entry.key, entry.num_frames):
+        raise ShardError(f"sample {sample.key} of {sample.num_frames} frames is there")
     stream = sample.streams[cut.stream]
     frames = stream.frames[cut.start : cut.start + cut.count]
-    lr_bytes = read_member(file, entry.members[lr_member(cut.stream)])
+    lr_bytes = read_member(file, _member(entry, lr_member(cut.stream)))
     return Window(
         key=sample.key,
         draw=WindowDraw(key=sample.key, shard=entry.shard, cut=cut),
@@ -68,6 +79,12 @@ def _read_window(file: BinaryIO, entry: Entry, cut: Cut) -> Window:
         qp=_mean_qp(frames),
         crf=stream.crf,
     )
+
+
+def _member(entry: Entry, name: str) -> Member:
+    if name not in entry.members:
+        raise ShardError(f"the index has no member {name}")
+    return entry.members[name]
 
 
 def _parse_sample(data: bytes) -> Sample:
@@ -86,7 +103,7 @@ def _read_hr(file: BinaryIO, entry: Entry, sample: Sample, cut: Cut) -> np.ndarr
     scale = sample.scale
     return decode_hr(
         sample,
-        MemberParts(file, entry.members[HR_MEMBER]),  # large: most of it is left where it is
+        MemberParts(file, _member(entry, HR_MEMBER)),  # large: most of it is left where it is
         start=cut.start,
         count=cut.count,
         top=scale * cut.top,
@@ -101,7 +118,7 @@ def _read_flow(file: BinaryIO, entry: Entry, stream: Stream, cut: Cut) -> Flow:
         # The codec found matches between unrelated pictures; they are no motion.
         vectors = np.zeros((cut.count, cut.height, cut.width, 2), np.float32)
         return Flow(previous=vectors, next=vectors, valid=np.zeros(vectors.shape[:3], np.uint8))
-    blocks = read_blocks(read_member(file, entry.members[mv_member(cut.stream)]))
+    blocks = read_blocks(read_member(file, _member(entry, mv_member(cut.stream))))
     return dense_flow(
         blocks,
         stream,

@@ -145,11 +145,11 @@ def _choose_device(name: str) -> torch.device:
 
 def _run_config(parts: Sequence[Part], config: TrainConfig, stream: SampleStream) -> RunConfig:
     return RunConfig(
-        model=ModelConfig(scale=stream.parts[0].manifest.scale),
+        model=ModelConfig(scale=stream.parts[0].scale),
         training=config,
         data=[
             TrainedOn(
-                dataset_name=opened.manifest.name,
+                dataset_name=opened.name,
                 manifest_sha256=opened.manifest_sha256,
                 view_sha256=opened.view_sha256,
                 ratio=part.ratio,

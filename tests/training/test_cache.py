@@ -9,6 +9,7 @@ import pytest
 from schemas.manifest import DatasetError
 from schemas.store import StoreError
 from training.cache import Original, ShardCache
+from training.config import UserError
 
 SIZE = 1000
 
@@ -154,3 +155,67 @@ def test_prefetching_what_is_there_is_nothing(tmp_path: Path) -> None:
     assert downloads(tmp_path) == ["shard0"]
     cache.open(one).close()
     assert downloads(tmp_path) == ["shard0"]
+
+
+def test_a_copy_that_is_cut_is_made_again(tmp_path: Path) -> None:
+    (one,) = originals(tmp_path, 1)
+    cache = ShardCache(tmp_path / "cache", SIZE)
+    cache.open(one).close()
+    (copy,) = (tmp_path / "cache").glob("*.tar")
+    copy.write_bytes(b"")
+    with cache.open(one) as file:
+        assert file.read() == bytes(SIZE)
+    assert downloads(tmp_path) == ["shard0", "shard0"]
+
+
+def test_a_spoilt_copy_is_told_from_a_spoilt_shard(tmp_path: Path) -> None:
+    (one,) = originals(tmp_path, 1)
+    cache = ShardCache(tmp_path / "cache", SIZE)
+    cache.open(one).close()
+    assert not cache.drop_if_spoilt(one)
+    (copy,) = (tmp_path / "cache").glob("*.tar")
+    copy.write_bytes(b"x" * SIZE)
+    assert cache.drop_if_spoilt(one)
+    assert not cache.drop_if_spoilt(one)
+    with cache.open(one) as file:
+        assert file.read() == bytes(SIZE)
+
+
+def test_what_can_never_fit_is_refused(tmp_path: Path) -> None:
+    (one,) = originals(tmp_path, 1)
+    with pytest.raises(UserError, match="more --cache-gib"):
+        ShardCache(tmp_path / "cache", SIZE - 1).open(one)
+
+
+def test_room_that_cannot_be_made_costs_no_copy(tmp_path: Path) -> None:
+    zero, one, two = originals(tmp_path, 3)
+    cache = ShardCache(tmp_path / "cache", 2 * SIZE)
+    cache.open(zero).close()
+    large = two._replace(size=2 * SIZE)
+
+    def meanwhile(target: Path) -> None:
+        cache.prefetch(large)
+        assert copies(tmp_path / "cache") == 2  # the one that is on its way, and the old one
+        one.download(target)
+
+    cache.open(one._replace(download=meanwhile)).close()
+    assert downloads(tmp_path) == ["shard0", "shard1"]
+
+
+def test_other_files_are_left_alone(tmp_path: Path) -> None:
+    one, two = originals(tmp_path, 2)
+    folder = tmp_path / "cache"
+    folder.mkdir()
+    for name in ("mine.tar", "x.part", "notes"):
+        (folder / name).write_bytes(bytes(10 * SIZE))
+    cache = ShardCache(folder, SIZE)
+    cache.open(one).close()
+    cache.open(two).close()
+    assert {"mine.tar", "x.part", "notes"} <= {file.name for file in folder.iterdir()}
+
+
+def test_a_folder_that_takes_nothing_is_told(tmp_path: Path) -> None:
+    (one,) = originals(tmp_path, 1)
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(UserError, match=r"file/cache cannot hold copies .*VCSR_CACHE"):
+        ShardCache(tmp_path / "file" / "cache", SIZE).open(one)
