@@ -13,6 +13,7 @@ says, so the last batch of a length may be smaller.
 import dataclasses
 import logging
 import operator
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -197,11 +198,10 @@ class Batches:
 
     @property
     def room_needed(self) -> int:
-        """Bytes of the shards that are mixed, of those that are copied ahead, and of as many again
-        that workers and windows of rare lengths are behind with; at most."""
+        """Bytes that copies of shards take at the same time, at most."""
         used = np.unique(self.index.shard[self.items.entry])
         sizes = self.shards.sizes(self.index.shards[number] for number in used)
-        return sum(sorted(sizes)[-(2 * self._settings.mixed_shards + _SHARDS_AHEAD) :])
+        return room_of_copies(sizes, self._settings.mixed_shards)
 
     def _expect_shards(self, epoch: _Epoch, positions: np.ndarray) -> None:
         num_used = int(np.searchsorted(epoch.first_use, positions[-1], side="right"))
@@ -280,6 +280,17 @@ class Batches:
 
     def __getstate__(self) -> dict[str, Any]:
         return {**vars(self), "_epochs": {}}
+
+
+def room_of_copies(sizes: Sequence[int], mixed_shards: int) -> int:
+    """Bytes of the shards that are mixed, of those that are copied ahead, and of as many again that
+    workers and windows of rare lengths are behind with; at most.
+
+    Args:
+        sizes: bytes of all shards that are used.
+        mixed_shards: how many are shuffled together.
+    """
+    return sum(sorted(sizes)[-(2 * mixed_shards + _SHARDS_AHEAD) :])
 
 
 def _draw_cut(

@@ -16,6 +16,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from schemas.manifest import Manifest, read_manifest
 from schemas.record import Record
 from schemas.source import SPLITS, TRAIN
 from schemas.store import Place
@@ -27,7 +28,7 @@ from training.arguments import (
     stream_parts,
     stream_settings,
 )
-from training.batches import Batches, EpochPlan, Part
+from training.batches import Batches, EpochPlan, Part, room_of_copies
 from training.calibration import codings_of, measure_rates, seconds_by_term
 from training.config import StreamSettings, UserError
 from training.dataset import SampleStream
@@ -115,7 +116,7 @@ class CacheNeed(Record):
     bytes_per_epoch: int
     """fetched by the machine that needs most"""
     room_bytes: int
-    """what training asks for (`Batches.room_needed`), for shards that are fetched meanwhile, too"""
+    """what training asks for, of a store, for shards that are fetched meanwhile, too"""
 
 
 class ShuffleQuality(Record):
@@ -180,6 +181,7 @@ def simulate(
             f"--ranks {machines.ranks} on machines of --ranks-per-machine "
             f"{machines.ranks_per_machine}: give a multiple"
         )
+    manifest = read_manifest(dataset)
     stream = SampleStream([Part(dataset, view)], split, settings, CacheOptions(gib=0))
     (part,) = stream.parts
     plan = part.plan(0)
@@ -191,8 +193,8 @@ def simulate(
         machines=machines,
         shards=len(np.unique(part.index.shard[plan.entry])),
         epoch=epoch,
-        speed=_speed(dataset, split, part, plan, settings, machines),
-        cache=_cache_need(part, plan, settings.mixed_shards, epoch, machines),
+        speed=_speed(dataset, manifest, split, part.index, plan, settings, machines),
+        cache=_cache_need(manifest, part, plan, settings.mixed_shards, epoch, machines),
         shuffle=_shuffle_quality(dataset, part.index, plan, settings),
         warnings=[],
     )
@@ -213,17 +215,18 @@ def _epoch_length(stream: SampleStream, plan: EpochPlan, ranks: int) -> EpochLen
 
 def _speed(
     dataset: Place,
+    manifest: Manifest,
     split: str,
-    part: Batches,
+    index: SampleIndex,
     plan: EpochPlan,
     settings: StreamSettings,
     machines: Machines,
 ) -> Speed:
-    jpeg_quality = hr_settings(part.manifest).stored_quality(split)
+    jpeg_quality = hr_settings(manifest).stored_quality(split)
     work = expected_work(
         dataset,
-        part.manifest,
-        part.index,
+        manifest,
+        index,
         plan,
         settings,
         is_jpeg=jpeg_quality is not None,
@@ -251,13 +254,16 @@ def _speed(
 
 
 def _cache_need(
+    manifest: Manifest,
     part: Batches,
     plan: EpochPlan,
     mixed_shards: int,
     epoch: EpochLength,
     machines: Machines,
 ) -> CacheNeed:
-    sizes = np.array(part.shards.sizes(part.index.shards), np.int64)
+    tars = {shard.shard: shard.files[0].size for shard in manifest.shards if shard.files}
+    sizes = np.array([tars.get(shard, 0) for shard in part.index.shards], np.int64)
+    used = np.unique(part.index.shard[part.items.entry])
     taken = plan.batch < epoch.batches_per_rank * machines.ranks
     shard = part.index.shard[plan.entry[taken]].astype(np.int64)
     step, rank = np.divmod(plan.batch[taken], machines.ranks)
@@ -272,7 +278,7 @@ def _cache_need(
         shards=most_shards,
         bytes=most_bytes,
         bytes_per_epoch=most_fetched,
-        room_bytes=part.room_needed,
+        room_bytes=room_of_copies(sizes[used].tolist(), mixed_shards),
     )
 
 
