@@ -99,12 +99,17 @@ class SampleIndex(Sequence[Entry]):
 
     def member_bytes(self, name: str) -> np.ndarray:
         """(N,) int64, bytes of a member of each sample; 0 where there is none."""
-        members = self._table.column("members").combine_chunks()
-        sample, flat = pc.list_parent_indices(members), members.flatten()
-        chosen = pc.equal(flat.field("name"), name)
-        sizes = np.zeros(len(self), np.int64)
-        sizes[sample.filter(chosen)] = flat.field("size").filter(chosen)
+        chunks = self._table.column("members").chunks  # to join them would take a copy of them all
+        sizes = np.concatenate([_member_bytes(members, name) for members in chunks])
         return sizes[self._order]
+
+
+def _member_bytes(members: pa.ListArray, name: str) -> np.ndarray:
+    sample, flat = pc.list_parent_indices(members), members.flatten()
+    chosen = pc.equal(flat.field("name"), name)
+    sizes = np.zeros(len(members), np.int64)
+    sizes[sample.filter(chosen)] = flat.field("size").filter(chosen)
+    return sizes
 
 
 def read_index(dataset: Place, manifest: Manifest, split: str) -> SampleIndex:
