@@ -6,10 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from schemas.manifest import DatasetError
 from schemas.store import StorePath
 from tests.stores.conftest import BUCKET
 from tests.stores.proxy import Proxy, fails_for
-from tests.stores.test_stores import put_dataset
+from tests.stores.test_stores import put, put_dataset
 
 torch = pytest.importorskip("torch")
 from torch.utils.data import DataLoader  # noqa: E402
@@ -85,3 +86,22 @@ def test_a_store_that_fails_for_a_while_is_asked_again(
 def test_shards_that_do_not_fit_are_refused(remote: StorePath, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"more --cache-gib, or less than --mixed-shards 16"):
         SampleStream(remote, "train", SETTINGS, CacheOptions(gib=1e-6, folder=tmp_path))
+
+
+def test_google_s_store_is_read_alike(gcs: str, local: Path, tmp_path: Path) -> None:
+    remote = put_dataset(local, StorePath(f"gs://{BUCKET}/trained/ds"))
+    cache = CacheOptions(folder=tmp_path / "cache")
+    check_same(list(SampleStream(remote, "train", SETTINGS, cache)), local)
+    assert any((tmp_path / "cache").glob("*.tar"))
+
+
+def test_a_shard_that_changed_in_the_store_is_told(
+    s3: Proxy, remote: StorePath, local: Path, tmp_path: Path
+) -> None:
+    stream = SampleStream(remote, "train", SETTINGS, CacheOptions(folder=tmp_path / "cache"))
+    tar = next((local / "data").glob("train*.tar"))
+    changed = bytearray(tar.read_bytes())
+    changed[len(changed) // 2] ^= 1
+    put(remote / "data" / tar.name, bytes(changed), tmp_path)
+    with pytest.raises(DatasetError, match=rf"{tar.name} is not the file that the manifest names"):
+        list(stream)

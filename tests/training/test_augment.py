@@ -1,3 +1,4 @@
+import dataclasses
 from collections.abc import Callable
 
 import numpy as np
@@ -5,7 +6,7 @@ import pytest
 import torch
 
 from schemas.sample import SampleKind
-from training.augment import AUGMENTATIONS
+from training.augment import AUGMENTATIONS, hflip, transpose, vflip
 from training.batch import Window, collate
 from training.modules import warp
 from transforms.motion import Flow
@@ -59,3 +60,24 @@ def test_hr_turns_with_lr_and_twice_is_nothing(augmentation: Callable[[Window], 
     back = augmentation(turned)
     assert np.array_equal(back.lr, window.lr)
     assert all(np.array_equal(a, b) for a, b in zip(back.flow, window.flow, strict=True))
+
+
+@pytest.mark.parametrize("shape", [(2, 5, 7, 3), (1, 1, 1, 3), (2, 7, 1, 3), (2, 1, 9, 3)])
+def test_turns_are_those_of_the_array(shape: tuple[int, ...]) -> None:
+    rng = np.random.default_rng(0)
+    # A part of a larger array, as crops are.
+    large = rng.integers(0, 256, (shape[0], shape[1] + 3, shape[2] + 2, 3)).astype(np.uint8)
+    lr = large[:, 1 : 1 + shape[1], 2 : 2 + shape[2]]
+    vectors = lr[..., :2].astype(np.float32)
+    window = dataclasses.replace(
+        moving_window(), lr=lr, hr=lr, flow=Flow(vectors, vectors, np.ascontiguousarray(lr[..., 0]))
+    )
+    for turn, view in (
+        (hflip, lambda x: x[:, :, ::-1]),
+        (vflip, lambda x: x[:, ::-1]),
+        (transpose, lambda x: x.swapaxes(1, 2)),
+    ):
+        turned = turn(window)
+        assert np.array_equal(turned.hr, view(lr))
+        assert np.array_equal(turned.flow.valid, view(lr[..., 0]))
+        assert np.array_equal(np.abs(turned.flow.next).sum(-1), view(vectors).sum(-1))
