@@ -385,7 +385,8 @@ def _runs_of_windows(folder: Path, made: _Made, coding: Coding) -> Iterator[_Run
 
 
 def _turn_and_stack(window: Window) -> Batch:
-    return collate([window, augment.transpose(augment.hflip(window))])
+    # One and a half turns each, as are expected.
+    return collate([augment.vflip(window), augment.transpose(augment.hflip(window))])
 
 
 def _turn_stack_and_hand_over(window: Window) -> None:
