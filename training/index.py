@@ -86,7 +86,8 @@ class SampleIndex(Sequence[Entry]):
             lr_height=row["hr_height"] // row["scale"],
             lr_width=row["hr_width"] // row["scale"],
             shard=self.shards[row["shard"]],
-            members={member["name"]: Member(**member) for member in row["members"]},
+            # The columns' types were checked as a whole.
+            members={one["name"]: Member.model_construct(**one) for one in row["members"]},
         )
 
     def keys(self) -> list[str]:
