@@ -182,8 +182,8 @@ class Batches:
     def _order_of(self, epoch: int) -> _Epoch:
         """The order of an epoch; two are kept, for whoever is at the end of one."""
         if epoch not in self._epochs:
-            kept = list(self._epochs.items())[-1:]
-            self._epochs, self._num_expected = {**dict(kept), epoch: self._order(epoch)}, 0
+            kept = dict(list(self._epochs.items())[-1:])
+            self._epochs, self._num_expected = {**kept, epoch: self._order(epoch)}, 0
         return self._epochs[epoch]
 
     def _order(self, epoch: int) -> _Epoch:

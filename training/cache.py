@@ -74,18 +74,17 @@ class ShardCache:
             if not self._copy(original).exists() and (file := self._fetch(original, wait=False)):
                 file.close()
 
-    def drop_if_spoilt(self, original: Original) -> bool:
-        """Delete the copy if its content is no longer that of the shard; whether it was so."""
+    def drop_if_spoilt(self, original: Original) -> None:
+        """Delete the copy, where there is one, if its content is no longer that of the shard."""
         with self._told():
             file = self._open_copy(original)
             if file is None:
-                return False
+                return
             with file:
                 is_spoilt = _sha256(file) != original.sha256
             if is_spoilt:
                 logger.warning("%s: its copy on this machine was damaged", original.name)
                 self._copy(original).unlink(missing_ok=True)
-            return is_spoilt
 
     def _copy(self, original: Original) -> Path:
         return self._folder / f"{original.sha256}.tar"
@@ -100,7 +99,7 @@ class ShardCache:
             file.close()
             copy.unlink(missing_ok=True)
             return None
-        with contextlib.suppress(FileNotFoundError, PermissionError):
+        with contextlib.suppress(OSError):  # deleted, another user's, or of a read-only disk
             os.utime(copy)  # the copies that were not used for longest are deleted first
         return file
 
@@ -198,7 +197,7 @@ def _sha256(file: io.BufferedReader) -> str:
 def _locked(path: Path, *, wait: bool) -> Iterator[bool]:
     """Hold a lock, or learn that another process or thread does.
 
-    The kernel lets go of it when the process ends, and those that it forked meanwhile.
+    The kernel lets go of it however the process ends.
     """
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
     try:
@@ -210,4 +209,7 @@ def _locked(path: Path, *, wait: bool) -> Iterator[bool]:
     try:
         yield True
     finally:
+        fcntl.flock(
+            descriptor, fcntl.LOCK_UN
+        )  # closing lets go only if nobody was forked meanwhile
         os.close(descriptor)

@@ -124,7 +124,8 @@ class SampleStream(IterableDataset[Batch]):
 
         Plain numbers and strings; for `going_on`, with any number of ranks and workers.
         """
-        return {**self._identity(), "next_batch": self._asked.start + taken * self._num_ranks}
+        next_batch = self._asked.start + taken * self._num_ranks
+        return {**self._identity(), "next_batch": next_batch, "num_ranks": self._num_ranks}
 
     def going_on(self, state: Mapping[str, Any], stop: int | None = None) -> SampleStream:
         """The stream over the batches that are left after a state.
@@ -139,7 +140,7 @@ class SampleStream(IterableDataset[Batch]):
         self._check_same(state)
         start, stop = _field(state, "next_batch"), self._asked.stop if stop is None else stop
         # Ranks may have taken some more than was asked for, to be equally many.
-        if not self._asked.start <= start < stop + self._num_ranks:
+        if not self._asked.start <= start < stop + _field(state, "num_ranks"):
             raise UserError(
                 f"the state to go on from is at batch {start}, the stream is that of batches "
                 f"{self._asked.start} to {stop - 1}: go on with the range that it was of"
@@ -215,12 +216,17 @@ class SampleStream(IterableDataset[Batch]):
                     f"the state to go on from is of another process ({told}): go on with as many "
                     "ranks and workers, or keep `state_after`, which goes on with any number"
                 )
-            first = dealt.stop if resume["next_of_process"] is None else resume["next_of_process"]
+            if resume["next_of_process"] is not None:
+                first = resume["next_of_process"]
+        # Set before the first batch is asked for: a state may be kept before that.
+        self._next = first
+        return self._read(range(first, dealt.stop, stride))
+
+    def _read(self, numbers: range) -> Iterator[Batch]:
         try:
-            for number in range(first, dealt.stop, stride):
-                self._next = number + stride
+            for number in numbers:
+                self._next = number + numbers.step
                 yield self.batch(number)
-            self._next = None
         finally:
             for part in self.parts:
                 part.close()

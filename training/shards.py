@@ -44,7 +44,7 @@ class Shards:
         self.dataset = dataset
         self._cache: ShardCache | None = None
         self._tars = dict[str, DataFile]()
-        self._lost = dict[str, DatasetError]()
+        self._lost = dict[str, str]()
         options = options or CacheOptions()
         if isinstance(dataset, StorePath) and options.gib:
             folder = options.folder or cache_folder() / "shards"
@@ -63,16 +63,23 @@ class Shards:
         if self._cache is None:
             return self._open(shard)
         if shard in self._lost:
-            raise self._lost[shard]
+            raise DatasetError(self._lost[shard])
         try:
             return self._cache.open(self._original(shard))
         except DatasetError as error:
-            self._lost[shard] = error
+            self._lost[shard] = str(error)
             raise
 
     def mend(self, shard: str) -> bool:
-        """Where a copy is damaged, and not the shard, drop the copy; whether it was so."""
-        return self._cache is not None and self._cache.drop_if_spoilt(self._original(shard))
+        """Where it may be the copy that is damaged, and not the shard, see that the next is whole.
+
+        Returns:
+            Whether to read again: another process may have dropped the copy, or made it again.
+        """
+        if self._cache is None:
+            return False
+        self._cache.drop_if_spoilt(self._original(shard))
+        return True
 
     def expect(self, shards: Iterable[str]) -> None:
         """Tell which shards are going to be opened: copies of them are made meanwhile, in order."""
@@ -120,12 +127,11 @@ class Shards:
         path, size = self._path(shard), self._tars[shard].size
         assert isinstance(path, StorePath)
         try:
-            found = path.size
+            if (found := path.size) != size:  # it must not take more room than was made for it
+                raise DatasetError(f"{path} has {found} bytes, not {size}: copy the dataset again")
+            path.download(target)
         except FileNotFoundError:
             raise self._missing(shard) from None
-        if found != size:  # before it takes more room than was made for it
-            raise DatasetError(f"{path} has {found} bytes, not {size}: copy the dataset again")
-        path.download(target)
 
     def _missing(self, shard: str) -> DatasetError:
         path = self._path(shard)

@@ -45,6 +45,7 @@ from training.drawing import (
     text_width,
 )
 from training.index import read_shard_table
+from training.shards import CacheOptions
 
 _MOST_FRAMES = 5
 """Frames of a window that are drawn, evenly spaced."""
@@ -271,7 +272,8 @@ def _run(given: argparse.Namespace, arguments: Sequence[str] | None) -> None:
     if given.run is not None:
         settings = _settings_of(given.run, arguments)
     parts = stream_parts(given)
-    stream = SampleStream(parts, given.split, settings)
+    # Of a store, the few members that are shown are read by their byte ranges.
+    stream = SampleStream(parts, given.split, settings, CacheOptions(gib=0))
     if given.run is not None:
         _check_same_data(given.run, parts, stream)
     items = _chosen(read_items(stream, given.batch), given.item)

@@ -213,11 +213,14 @@ def test_a_stateful_loader_goes_on_with_as_many_workers(ruler_dataset: Path) -> 
 @pytest.mark.filterwarnings("ignore:This DataLoader will create")
 @pytest.mark.filterwarnings("ignore:'set_vital' is deprecated")
 @pytest.mark.parametrize("workers", [0, 3])
-def test_a_stateful_loader_goes_on_again_and_again(ruler_dataset: Path, workers: int) -> None:
+@pytest.mark.parametrize("order", [(5, 1, 2, 13), (0, 1, 13), (2, 0, 13), (1, 13)], ids=str)
+def test_a_stateful_loader_goes_on_again_and_again(
+    ruler_dataset: Path, workers: int, order: tuple[int, ...]
+) -> None:
     stream = SampleStream(ruler_dataset, "train", SETTINGS).batches(0, 13)
     whole, found = load(stream), list[Batch]()
     state = None
-    for taken in (5, 1, 2, 13):
+    for taken in order:
         loader = StatefulDataLoader(stream, batch_size=None, num_workers=workers)
         if state is not None:
             loader.load_state_dict(state)
@@ -235,6 +238,9 @@ def test_a_state_of_another_process_or_kind_is_refused(ruler_dataset: Path) -> N
     again.load_state_dict(stream.state_dict())
     with pytest.raises(UserError, match=r"another process \(num_workers 1, now 2\)"):
         load(again, workers=2)
+    fresh = SampleStream(ruler_dataset, "train", SETTINGS).batches(0, 12)
+    fresh.load_state_dict(fresh.state_dict())
+    assert len(load(fresh)) == len(load(fresh)) == 12
     with pytest.raises(UserError, match="`state_after` gives is for `going_on`"):
         again.load_state_dict(stream.state_after(2))
     with pytest.raises(UserError, match="has no next_batch"):
@@ -258,7 +264,12 @@ def test_what_is_left_is_dealt_anew(
         found += load(SampleStream(ruler_dataset, "train", settings).going_on(state))
     assert len(found) == len(expected) == 3
     assert all(same(a, whole[number]) for a, number in zip(found, expected, strict=True))
+    simulate_rank(monkeypatch, 0, 8)
+    padded = SETTINGS.model_copy(update={"uneven": "pad"})
+    done = SampleStream(ruler_dataset, "train", padded)
+    state = done.state_after(len(done))
     simulate_rank(monkeypatch, 0, 1)
+    assert load(SampleStream(ruler_dataset, "train", padded).going_on(state)) == []
     ended = SampleStream(ruler_dataset, "train", settings)
     assert load(ended.going_on(ended.state_after(7))) == []
 

@@ -54,11 +54,13 @@ def test_a_damaged_copy_is_mended_and_a_damaged_shard_is_not(
     remote: Shards, tmp_path: Path
 ) -> None:
     remote.open("s1").close()
-    assert not remote.mend("s1")
     next((tmp_path / "cache").glob("*.tar")).write_bytes(b"x" * SIZE)
-    assert remote.mend("s1")
-    with remote.open("s1") as file:
-        assert file.read() == bytes([1]) * SIZE
+    for _ in range(2):  # another reader may have mended it before
+        assert remote.mend("s1")
+        with remote.open("s1") as file:
+            assert file.read() == bytes([1]) * SIZE
+    assert sorted(downloads(tmp_path)) == ["shard1", "shard1"]
+    assert not Shards(tmp_path, []).mend("s1")
 
 
 def test_another_size_is_told_before_it_is_fetched(
