@@ -15,7 +15,7 @@ from tqdm import tqdm
 from schemas.wording import counted
 from training.checkpoint import WEIGHTS_NAME, write_atomically
 from training.config import UserError
-from training.evaluation import MAX_CLIPS, MAX_FRAMES, StreamScore
+from training.validation import MAX_CLIPS, MAX_FRAMES, StreamScore
 
 LOG_NAME = "log.csv"
 VALIDATION_NAME = "validation.json"

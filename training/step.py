@@ -7,7 +7,8 @@ from torch import Tensor
 
 from training.batch import Batch
 from training.checkpoint import TrainingState
-from training.evaluation import psnr_rgb, super_resolve, to_8_bits
+from training.metrics import psnr_rgb, to_8_bits
+from training.validation import super_resolve
 
 _CHARBONNIER_EPS = 1e-3
 _MAX_GRADIENT_NORM = 1.0

@@ -31,7 +31,6 @@ from training.checkpoint import (
 )
 from training.config import TrainConfig, UserError
 from training.dataset import SampleStream
-from training.evaluation import StreamScore, read_validation_set, validate
 from training.model import CompressionAwareVsr, ModelConfig
 from training.report import (
     LOG_EVERY_STEPS,
@@ -43,6 +42,7 @@ from training.report import (
 )
 from training.shards import CacheOptions
 from training.step import cosine, training_step
+from training.validation import StreamScore, read_validation_set, validate
 
 logger = logging.getLogger(__name__)
 

@@ -9,10 +9,10 @@ from tests.training.conftest import SCALE, Clip, pan_frames, write_dataset
 from training.batch import Batch
 from training.config import StreamSettings
 from training.dataset import SampleStream
-from training.evaluation import super_resolve
 from training.model import CompressionAwareVsr, ModelConfig
 from training.modules import Affine, CompressionEncoder, warp
 from training.resample import bicubic
+from training.validation import super_resolve
 
 TINY = ModelConfig(channels=8, trunk_blocks=1, modulation_blocks=1, encoder_width=4)
 
