@@ -19,7 +19,7 @@ from safetensors import SafetensorError
 
 from schemas.record import Record
 from training.config import TrainConfig, UserError
-from training.model import CompressionAwareVsr, ModelConfig
+from training.models.configs import ModelConfig, Network, build
 
 CONFIG_NAME = "config.json"
 WEIGHTS_NAME = "weights.safetensors"
@@ -59,7 +59,7 @@ class RunConfig(Record):
 class TrainingState:
     """What changes in the course of a run."""
 
-    model: CompressionAwareVsr
+    model: Network
     optimizer: torch.optim.Optimizer
     step: int = 0
     """optimizer steps taken"""
@@ -101,13 +101,13 @@ def read_config(run: Path) -> RunConfig:
         raise UserError(f"{path} is not the configuration of a run: {error}") from error
 
 
-def load_model(run: Path) -> CompressionAwareVsr:
+def load_model(run: Path) -> Network:
     """The trained network of a run, in evaluation mode, on the CPU.
 
     Raises:
         UserError: if the folder holds no run, or its weights do not fit.
     """
-    model = CompressionAwareVsr(read_config(run).model)
+    model = build(read_config(run).model)
     path = run / WEIGHTS_NAME
     try:
         model.load_state_dict(safetensors.torch.load_file(path))

@@ -31,7 +31,8 @@ from training.checkpoint import (
 )
 from training.config import TrainConfig, UserError
 from training.dataset import SampleStream
-from training.model import CompressionAwareVsr, ModelConfig
+from training.models.cavsr import CavsrConfig
+from training.models.configs import build
 from training.report import (
     LOG_EVERY_STEPS,
     RunLog,
@@ -145,7 +146,7 @@ def _choose_device(name: str) -> torch.device:
 
 def _run_config(parts: Sequence[Part], config: TrainConfig, stream: SampleStream) -> RunConfig:
     return RunConfig(
-        model=ModelConfig(scale=stream.parts[0].scale),
+        model=CavsrConfig.model_validate({"scale": stream.parts[0].scale}),
         training=config,
         data=[
             TrainedOn(
@@ -162,7 +163,7 @@ def _run_config(parts: Sequence[Part], config: TrainConfig, stream: SampleStream
 def _prepare(config: RunConfig, options: RunOptions, device: torch.device) -> TrainingState:
     """A fresh state, or the one to go on from."""
     torch.manual_seed(config.training.seed)
-    model = CompressionAwareVsr(config.model).to(device)
+    model = build(config.model).to(device)
     state = TrainingState(model, torch.optim.Adam(model.parameters()))
     if options.resume:
         _check_same_run(read_config(options.run), config)

@@ -8,7 +8,7 @@ import torch
 from schemas.sample import SampleKind
 from training.augment import AUGMENTATIONS, hflip, transpose, vflip
 from training.batch import Window, collate
-from training.modules import warp
+from training.models.layers import warp
 from transforms.motion import Flow
 
 

@@ -17,17 +17,18 @@ from training.checkpoint import (
     save_checkpoint,
 )
 from training.config import TrainConfig, UserError
-from training.model import CompressionAwareVsr, ModelConfig
+from training.models.cavsr import Cavsr, CavsrConfig
+from training.models.encoder import EncoderConfig
 
-TINY = ModelConfig(channels=8, trunk_blocks=1, modulation_blocks=1, encoder_width=4)
+TINY = CavsrConfig(channels=8, trunk_blocks=1, modulation_blocks=1, encoder=EncoderConfig(width=4))
 CONFIG = RunConfig(
     model=TINY, training=TrainConfig(), data=[TrainedOn(dataset_name="d", manifest_sha256="0")]
 )
 
 
-def new_state(seed: int = 0, model: ModelConfig = TINY) -> TrainingState:
+def new_state(seed: int = 0, model: CavsrConfig = TINY) -> TrainingState:
     torch.manual_seed(seed)
-    network = CompressionAwareVsr(model)
+    network = Cavsr(model)
     return TrainingState(network, torch.optim.Adam(network.parameters(), 1e-3))
 
 

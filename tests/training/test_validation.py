@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from tests.training.conftest import SCALE
-from training.model import CompressionAwareVsr, ModelConfig
+from training.models.cavsr import Cavsr, CavsrConfig
 from training.report import score_table
 from training.resample import bicubic
 from training.validation import read_validation_set, validate
@@ -46,7 +46,7 @@ def test_the_baseline_gains_nothing_over_itself(pan_dataset: Path) -> None:
 
 
 def test_the_table_has_a_line_per_stream(pan_dataset: Path) -> None:
-    model = CompressionAwareVsr(ModelConfig(scale=SCALE))
+    model = Cavsr(CavsrConfig(scale=SCALE))
     table = score_table(validate(model, read_validation_set(pan_dataset), torch.device("cpu")))
     assert [line.split()[0] for line in table.splitlines()[-2:]] == ["clean", "crf35"]
     assert "no validation split" in score_table([])

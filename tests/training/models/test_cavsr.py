@@ -9,12 +9,14 @@ from tests.training.conftest import SCALE, Clip, pan_frames, write_dataset
 from training.batch import Batch
 from training.config import StreamSettings
 from training.dataset import SampleStream
-from training.model import CompressionAwareVsr, ModelConfig
-from training.modules import Affine, CompressionEncoder, warp
+from training.models.cavsr import Cavsr, CavsrConfig
+from training.models.encoder import CompressionEncoder, EncoderConfig
+from training.models.layers import warp
+from training.models.modulation import Affine
 from training.resample import bicubic
 from training.validation import super_resolve
 
-TINY = ModelConfig(channels=8, trunk_blocks=1, modulation_blocks=1, encoder_width=4)
+TINY = CavsrConfig(channels=8, trunk_blocks=1, modulation_blocks=1, encoder=EncoderConfig(width=4))
 
 
 def inputs(frames: int = 4, height: int = 16, width: int = 20) -> tuple[Tensor, ...]:
@@ -26,10 +28,10 @@ def inputs(frames: int = 4, height: int = 16, width: int = 20) -> tuple[Tensor, 
     return lr, frame_type, flow[0], flow[1]
 
 
-def trained(config: ModelConfig = TINY, steps: int = 4) -> CompressionAwareVsr:
+def trained(config: CavsrConfig = TINY, steps: int = 4) -> Cavsr:
     """A network that has left its start, where some layers put out nothing."""
     torch.manual_seed(0)
-    model = CompressionAwareVsr(config)
+    model = Cavsr(config)
     optimizer = torch.optim.Adam(model.parameters(), 1e-2)
     for _ in range(steps):
         optimizer.zero_grad()
@@ -41,14 +43,14 @@ def trained(config: ModelConfig = TINY, steps: int = 4) -> CompressionAwareVsr:
 
 
 def test_the_default_is_as_small_as_planned() -> None:
-    size = sum(p.numel() for p in CompressionAwareVsr(ModelConfig()).parameters())
+    size = sum(p.numel() for p in Cavsr(CavsrConfig()).parameters())
     assert 100_000 < size < 130_000
 
 
 def test_training_starts_from_bicubic_interpolation() -> None:
     lr, *metadata = inputs()
     base = bicubic(lr.flatten(0, 1), 4)
-    restored = CompressionAwareVsr(TINY)(lr, *metadata)
+    restored = Cavsr(TINY)(lr, *metadata)
     assert torch.allclose(restored.flatten(0, 1), base, atol=1e-6)
 
 
@@ -61,7 +63,7 @@ def test_gradients_reach_every_parameter() -> None:
 @pytest.mark.parametrize("scale", [1, 2, 3, 4])
 @pytest.mark.parametrize(("frames", "height", "width"), [(1, 16, 20), (2, 7, 5), (3, 1, 1)])
 def test_any_length_size_and_scale(scale: int, frames: int, height: int, width: int) -> None:
-    model = CompressionAwareVsr(TINY.model_copy(update={"scale": scale}))
+    model = Cavsr(TINY.model_copy(update={"scale": scale}))
     restored = model(*inputs(frames, height, width))
     assert restored.shape == (2, frames, 3, scale * height, scale * width)
     assert restored.isfinite().all()
@@ -153,7 +155,7 @@ def test_modulation_starts_as_the_identity_and_depends_on_the_code() -> None:
 
 
 def test_the_code_tells_frame_types_apart() -> None:
-    encoder = CompressionEncoder(4)
+    encoder = CompressionEncoder(EncoderConfig(width=4))
     lr = torch.rand(1, 3, 9, 6).expand(3, -1, -1, -1)
     codes = encoder(lr, torch.arange(3))
     assert codes.shape == (3, 16, 3, 2)
@@ -164,7 +166,7 @@ def test_a_batch_overfits(pan_dataset: Path) -> None:
     settings = StreamSettings(frames=3, crop=16, batch_size=2)
     batch = first_clip_batch(pan_dataset, settings)
     torch.manual_seed(0)
-    model = CompressionAwareVsr(ModelConfig(scale=SCALE))
+    model = Cavsr(CavsrConfig(scale=SCALE))
     optimizer = torch.optim.Adam(model.parameters(), 3e-3)
     losses = []
     for _ in range(60):
