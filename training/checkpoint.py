@@ -9,6 +9,7 @@ import io
 import json
 import os
 import pickle
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ import safetensors.torch
 import torch
 from pydantic import ValidationError
 from safetensors import SafetensorError
+from torch import Tensor, nn
 
 from schemas.record import Record
 from training.config import TrainConfig, UserError
@@ -60,9 +62,14 @@ class TrainingState:
     """What changes in the course of a run."""
 
     model: Network
+    """what is trained"""
+    average: Network
+    """the moving average of its weights: what is validated and handed out"""
     optimizer: torch.optim.Optimizer
     step: int = 0
     """optimizer steps taken"""
+    stream: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    """what to go on reading from, of `SampleStream.state_after`; empty before the first step"""
 
 
 def write_atomically(path: Path, data: bytes) -> None:
@@ -77,13 +84,23 @@ def write_atomically(path: Path, data: bytes) -> None:
 
 def save_checkpoint(run: Path, config: RunConfig, state: TrainingState) -> None:
     """Write the three files of a run, over those of an earlier step."""
-    weights = {name: x.detach().cpu() for name, x in state.model.state_dict().items()}
-    resumable = {"step": state.step, "model": weights, "optimizer": state.optimizer.state_dict()}
+    resumable = {
+        "step": state.step,
+        "model": state.model.state_dict(),
+        "average": state.average.state_dict(),
+        "optimizer": state.optimizer.state_dict(),
+        "stream": dict(state.stream),
+    }
     buffer = io.BytesIO()
     torch.save(resumable, buffer)
     write_atomically(run / CONFIG_NAME, config.model_dump_json(indent=2).encode())
-    write_atomically(run / WEIGHTS_NAME, safetensors.torch.save(weights))
+    write_atomically(run / WEIGHTS_NAME, safetensors.torch.save(_on_cpu(state.average)))
     write_atomically(run / STATE_NAME, buffer.getvalue())
+
+
+def _on_cpu(model: nn.Module) -> dict[str, Tensor]:
+    # Contiguous: weights that were trained in channels_last would be refused.
+    return {name: x.detach().cpu().contiguous() for name, x in model.state_dict().items()}
 
 
 def read_config(run: Path) -> RunConfig:
@@ -102,7 +119,7 @@ def read_config(run: Path) -> RunConfig:
 
 
 def load_model(run: Path) -> Network:
-    """The trained network of a run, in evaluation mode, on the CPU.
+    """The trained network of a run, the average of its weights, in evaluation mode, on the CPU.
 
     Raises:
         UserError: if the folder holds no run, or its weights do not fit.
@@ -129,8 +146,9 @@ def restore_state(run: Path, state: TrainingState) -> None:
     try:
         stored: Any = torch.load(path, map_location="cpu", weights_only=True)
         state.model.load_state_dict(stored["model"])
+        state.average.load_state_dict(stored["average"])
         state.optimizer.load_state_dict(stored["optimizer"])
-        state.step = int(stored["step"])
+        state.step, state.stream = int(stored["step"]), dict(stored["stream"])
     except _DAMAGED as error:
         raise _not_loadable(path, error) from error
 

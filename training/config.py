@@ -40,4 +40,17 @@ class TrainConfig(StreamSettings):
     steps: Count = 1000
     """optimizer steps"""
     learning_rate: Annotated[float, Field(gt=0)] = 1e-3
-    """of the first step; falls to 0 along a cosine"""
+    """the highest; rises to it in a line, falls to 0 along a cosine"""
+    warm_up: Annotated[float, Field(ge=0, lt=1)] = 0.05
+    """part of the steps in which the learning rate rises"""
+    max_gradient_norm: Annotated[float, Field(gt=0)] = 1.0
+    """of all parameters together; longer gradients are shortened to it"""
+    ema_decay: Annotated[float, Field(ge=0, lt=1)] = 0.999
+    """of the moving average of the weights that is kept, validated and handed out; 0 keeps the
+    weights themselves"""
+    precision: Literal["float32", "bfloat16"] = "float32"
+    """of convolutions; vectors, warps and the loss are float32 in either case"""
+    encoder_sha256: str = ""
+    """of the weights of a pretrained compression encoder; empty if it starts from random ones"""
+    trains_encoder: bool = True
+    """whether the compression encoder is trained along, or stays as it was pretrained"""

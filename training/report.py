@@ -1,6 +1,7 @@
 """What a run tells while it goes on and when it ends: log.csv, TensorBoard, lines, a table."""
 
 import csv
+import io
 import json
 import logging
 import sys
@@ -9,18 +10,26 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Self
 
+import numpy as np
+from PIL import Image
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
 from schemas.wording import counted
+from training.card import CARD_NAME
 from training.checkpoint import WEIGHTS_NAME, write_atomically
 from training.config import UserError
-from training.validation import MAX_CLIPS, MAX_FRAMES, StreamScore
+from training.drawing import Sheet
+from training.validation import MAX_CLIPS, MAX_FRAMES, Example, StreamScore
 
 LOG_NAME = "log.csv"
 VALIDATION_NAME = "validation.json"
+SHEET_NAME = "validation.png"
 TENSORBOARD_NAME = "tensorboard"
 LOG_EVERY_STEPS = 10
+
+_CAPTION_PIXELS = 24
+_GAP_PIXELS = 8
 
 _COLUMNS = [
     "step",
@@ -46,6 +55,7 @@ class RunLog:
     """
 
     def __init__(self, run: Path, steps: int, start: int) -> None:
+        self._run = run
         rows = _rows_until(run / LOG_NAME, start)
         # buffering=1: each row is in the file as soon as it is complete.
         self._file = (run / LOG_NAME).open("w", newline="", buffering=1)
@@ -89,8 +99,11 @@ class RunLog:
             logger.info("%s  %.2f steps/s", progress, rate)
         self._row_step, self._row_began = step, now
 
-    def validation(self, step: int, scores: Sequence[StreamScore]) -> None:
-        """Add a validation: the mean over streams to log.csv, each stream to TensorBoard."""
+    def validation(
+        self, step: int, scores: Sequence[StreamScore], examples: Sequence[Example]
+    ) -> None:
+        """Add a validation: the mean over streams to log.csv, each stream to TensorBoard, and the
+        examples to a picture."""
         self._row_began = time.monotonic()  # steps/s leaves validation out
         if not scores:
             return
@@ -101,7 +114,26 @@ class RunLog:
             name = f"validation/{score.stream}"
             self._board.add_scalar(f"{name}/psnr_rgb", score.model_psnr_rgb, step)
             self._board.add_scalar(f"{name}/psnr_y", score.model_psnr_y, step)
+        sheet = example_sheet(examples)
+        self._board.add_image("validation/examples", np.asarray(sheet), step, dataformats="HWC")
+        buffer = io.BytesIO()
+        sheet.save(buffer, "PNG")
+        write_atomically(self._run / SHEET_NAME, buffer.getvalue())
         logger.info("step %d  validation PSNR %.2f dB RGB, %.2f dB Y", step, rgb, y)
+
+
+def example_sheet(examples: Sequence[Example]) -> Image.Image:
+    """A row for each example: LR, bicubic, what the network makes of it, and HR."""
+    columns = ["lr", "bicubic", "model", "hr"]
+    height, width = examples[0].hr.shape[:2]
+    row, column = height + _CAPTION_PIXELS, width + _GAP_PIXELS
+    sheet = Sheet(len(columns) * column + _GAP_PIXELS, len(examples) * row + _GAP_PIXELS)
+    for y, example in enumerate(examples):
+        for x, name in enumerate(columns):
+            left, top = _GAP_PIXELS + x * column, y * row
+            sheet.write(left, top + 4, f"{example.stream}, {name}")
+            sheet.paste(getattr(example, name), left, top + _CAPTION_PIXELS)
+    return sheet.image
 
 
 def _rows_until(path: Path, step: int) -> list[dict[str, str]]:
@@ -162,6 +194,8 @@ def where_to_look(run: Path) -> str:
         [
             f"weights   {run / WEIGHTS_NAME}  (training.checkpoint.load_model)",
             f"scores    {run / VALIDATION_NAME}  (per stream; the gain over bicubic should grow)",
+            f"pictures  {run / SHEET_NAME}",
+            f"about     {run / CARD_NAME}",
             f"curves    {run / LOG_NAME}, or: tensorboard --logdir {run / TENSORBOARD_NAME}",
         ]
     )

@@ -8,7 +8,9 @@ import dataclasses
 import math
 from collections import defaultdict
 from collections.abc import Sequence
+from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -17,6 +19,7 @@ from schemas.record import Record
 from schemas.store import Place
 from training.batch import Batch, collate
 from training.draw import Cut
+from training.drawing import enlarged
 from training.index import Entry, read_index
 from training.metrics import psnr_rgb, psnr_y, to_8_bits
 from training.resample import bicubic
@@ -27,6 +30,7 @@ MAX_CLIPS = 8
 """Samples of the split that are measured, evenly spaced among the sorted keys."""
 MAX_FRAMES = 8
 """Frames of each, from its first."""
+_EXAMPLE_LR_PIXELS = 64
 
 
 class StreamScore(Record):
@@ -46,6 +50,18 @@ class StreamScore(Record):
     """of bicubic interpolation, over all three channels"""
     bicubic_psnr_y: float
     """of bicubic interpolation, on BT.601 luma"""
+
+
+class Example(NamedTuple):
+    """A part of a frame, to be looked at; (H, W, 3) uint8 RGB each, of HR's size."""
+
+    stream: str
+    """name of the LR stream"""
+    lr: np.ndarray
+    """its pixels repeated"""
+    bicubic: np.ndarray
+    model: np.ndarray
+    hr: np.ndarray
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,21 +94,31 @@ def super_resolve(model: nn.Module, batch: Batch) -> Tensor:
         return model(batch.lr, batch.frame_type, batch.flow_previous, batch.flow_next)
 
 
-def validate(model: nn.Module, chosen: ValidationSet, device: torch.device) -> list[StreamScore]:
+def validate(
+    model: nn.Module, chosen: ValidationSet, device: torch.device
+) -> tuple[list[StreamScore], list[Example]]:
     """Measure a network on every stream of the chosen samples, whole pictures.
 
+    Args:
+        model: in evaluation mode.
+        chosen: what is measured.
+        device: where the network is.
+
     Returns:
-        One score per stream, in the recipe's order.
+        One score per stream, in the recipe's order, and an example of each.
     """
     psnrs = defaultdict[str, list[Tensor]](list)
-    model.eval()
+    examples = list[Example]()
     with torch.inference_mode():
         for stream in range(chosen.num_streams):
-            for entry in chosen.entries:
+            for number, entry in enumerate(chosen.entries):
                 batch = _whole_pictures(chosen.shards, entry, stream).to(device)
-                psnrs[batch.stream_names[0]].append(_measure(model, batch))
-    model.train()
-    return [_score(name, clips) for name, clips in psnrs.items()]
+                restored = super_resolve(model, batch).flatten(0, 1)
+                name = batch.stream_names[0]
+                psnrs[name].append(_measure(restored, batch))
+                if number == 0:
+                    examples.append(_example(name, restored, batch))
+    return [_score(name, clips) for name, clips in psnrs.items()], examples
 
 
 def _whole_pictures(shards: Shards, entry: Entry, stream: int) -> Batch:
@@ -108,13 +134,33 @@ def _whole_pictures(shards: Shards, entry: Entry, stream: int) -> Batch:
     return collate([read_window(shards, entry, cut)])
 
 
-def _measure(model: nn.Module, batch: Batch) -> Tensor:
+def _example(stream: str, restored_NCHW: Tensor, batch: Batch) -> Example:
+    """The middle of the last measured frame."""
+    lr_CHW, hr_CHW = batch.lr.flatten(0, 1)[-1], batch.hr.flatten(0, 1)[-1]
+    scale = hr_CHW.shape[-1] // lr_CHW.shape[-1]
+    top, left = (max(0, (size - _EXAMPLE_LR_PIXELS) // 2) for size in lr_CHW.shape[1:])
+    rows, columns = (slice(at, at + _EXAMPLE_LR_PIXELS) for at in (top, left))
+    hr_rows, hr_columns = (slice(scale * x.start, scale * x.stop) for x in (rows, columns))
+    large = bicubic(lr_CHW[None], scale)[0]
+    return Example(
+        stream=stream,
+        lr=enlarged(_picture(lr_CHW[:, rows, columns]), scale),
+        bicubic=_picture(large[:, hr_rows, hr_columns]),
+        model=_picture(restored_NCHW[-1][:, hr_rows, hr_columns]),
+        hr=_picture(hr_CHW[:, hr_rows, hr_columns]),
+    )
+
+
+def _picture(x_CHW: Tensor) -> np.ndarray:
+    return to_8_bits(x_CHW).movedim(0, -1).byte().cpu().numpy()
+
+
+def _measure(restored_NCHW: Tensor, batch: Batch) -> Tensor:
     """(frames, 4) float64 dB: model RGB, model Y, bicubic RGB, bicubic Y."""
     lr_NCHW, hr_NCHW = batch.lr.flatten(0, 1), batch.hr.flatten(0, 1)
     target = to_8_bits(hr_NCHW)
-    restored = super_resolve(model, batch).flatten(0, 1)
     baseline = bicubic(lr_NCHW, hr_NCHW.shape[-1] / lr_NCHW.shape[-1])
-    pictures = [to_8_bits(restored), to_8_bits(baseline)]
+    pictures = [to_8_bits(restored_NCHW), to_8_bits(baseline)]
     columns = [f(x, target) for x in pictures for f in (psnr_rgb, psnr_y)]
     return torch.stack(columns, 1).cpu()
 

@@ -1,3 +1,4 @@
+import copy
 import pickle
 from pathlib import Path
 
@@ -29,14 +30,17 @@ CONFIG = RunConfig(
 def new_state(seed: int = 0, model: CavsrConfig = TINY) -> TrainingState:
     torch.manual_seed(seed)
     network = Cavsr(model)
-    return TrainingState(network, torch.optim.Adam(network.parameters(), 1e-3))
+    optimizer = torch.optim.Adam(network.parameters(), 1e-3)
+    return TrainingState(network, copy.deepcopy(network), optimizer)
 
 
 def saved(run: Path) -> TrainingState:
     state = new_state()
     state.model(torch.rand(1, 2, 3, 8, 8)).sum().backward()
     state.optimizer.step()
-    state.step = 7
+    for weight in state.average.parameters():
+        weight.data += 1  # unlike those that are trained
+    state.step, state.stream = 7, {"next_batch": 14}
     save_checkpoint(run, CONFIG, state)
     return state
 
@@ -49,10 +53,11 @@ def test_weights_and_state_come_back(tmp_path: Path) -> None:
     assert read_config(tmp_path) == CONFIG
     other = new_state(seed=1)
     restore_state(tmp_path, other)
-    assert other.step == 7
-    for model in (other.model, load_model(tmp_path)):
+    assert (other.step, other.stream) == (7, {"next_batch": 14})
+    pairs = [(other.model, state.model), (other.average, state.average)]
+    for model, expected in [*pairs, (load_model(tmp_path), state.average)]:
         for name, weight in model.state_dict().items():
-            assert torch.equal(weight, state.model.state_dict()[name])
+            assert torch.equal(weight, expected.state_dict()[name])
     ours, theirs = (x.optimizer.state_dict()["state"] for x in (state, other))
     assert all(torch.equal(ours[i]["exp_avg"], theirs[i]["exp_avg"]) for i in ours)
 

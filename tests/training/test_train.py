@@ -3,17 +3,19 @@ import csv
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from PIL import Image
 
 from schemas.sample import SampleKind
 from tests.training.conftest import SCALE, Clip, pan_frames, write_dataset
-from training import train
-from training.batch import Batch
+from training import trainer
 from training.checkpoint import TrainingState, load_model, read_config
-from training.report import LOG_NAME, VALIDATION_NAME
-from training.step import charbonnier, cosine
+from training.config import TrainConfig
+from training.report import LOG_NAME, SHEET_NAME, VALIDATION_NAME
+from training.step import average, charbonnier, learning_rate
 from training.train import main
 
 SETTINGS = ["--frames", "3", "--crop", "16", "--batch-size", "2", "--device", "cpu"]
@@ -43,8 +45,13 @@ def test_a_run_leaves_weights_log_scores_and_curves(
     assert load_model(run).config.scale == read_config(run).model.scale == SCALE
     assert list((run / "tensorboard").iterdir())
     assert "steps/s" in caplog.text
-    assert "crf35" in caplog.text.splitlines()[-5]
+    assert "crf35" in caplog.text.splitlines()[-7]
     assert f"{run}/weights.safetensors" in caplog.text
+    with Image.open(run / SHEET_NAME) as sheet:
+        assert sheet.width > 4 * SCALE * 40
+        assert sheet.height > 2 * SCALE * 32
+    card = (run / "README.md").read_text()
+    assert "| crf35 |" in card and "12 steps of 12 taken" in card
 
 
 def test_resuming_gives_the_same_losses_and_weights(pan_dataset: Path, tmp_path: Path) -> None:
@@ -60,21 +67,49 @@ def test_resuming_gives_the_same_losses_and_weights(pan_dataset: Path, tmp_path:
     assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
 
 
+@pytest.mark.parametrize("config", ["compact", "rrdb"])
+def test_networks_of_pictures_train_on_the_same_data(
+    pan_dataset: Path, tmp_path: Path, config: str
+) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_text(f'kind = "{config}"\nchannels = 8\nblocks = 1\n')
+    run = tmp_path / "run"
+    more = ["--task", "sisr", "--config", str(path), "--steps", "2", "--frames", "1"]
+    assert run_training(pan_dataset, run, *more) == 0
+    assert load_model(run)(torch.rand(1, 2, 3, 5, 4)).shape == (1, 2, 3, 20, 16)
+
+
+def test_task_and_network_must_fit(
+    pan_dataset: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert run_training(pan_dataset, tmp_path, "--config", "rrdb") == 2
+    assert "--config rrdb is a network of --task sisr" in caplog.text
+    assert run_training(pan_dataset, tmp_path, "--task", "sisr", "--checkpoint-activations") == 2
+    assert "leave it out for pictures" in caplog.text
+
+
+def test_activations_may_be_computed_twice(pan_dataset: Path, tmp_path: Path) -> None:
+    for name, more in {"kept": [], "again": ["--checkpoint-activations"]}.items():
+        assert run_training(pan_dataset, tmp_path / name, "--steps", "3", *more) == 0
+    kept, again = (load_model(tmp_path / name).state_dict() for name in ("kept", "again"))
+    assert all(torch.allclose(kept[name], again[name], atol=1e-5) for name in kept)
+
+
 class KilledError(Exception):
     """Stands for a kill."""
 
 
 @contextlib.contextmanager
 def dying_at_step(step: int) -> Iterator[None]:
-    original = train.training_step
+    original = trainer.training_step
 
-    def step_or_die(state: TrainingState, batch: Batch, learning_rate: float) -> torch.Tensor:
+    def step_or_die(state: TrainingState, *more: Any) -> torch.Tensor:
         if state.step == step:
             raise KilledError
-        return original(state, batch, learning_rate)
+        return original(state, *more)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(train, "training_step", step_or_die)
+        patch.setattr(trainer, "training_step", step_or_die)
         yield
 
 
@@ -177,10 +212,35 @@ def test_a_run_is_not_overwritten_nor_continued_as_another(
     assert "choose another folder" in caplog.text
 
 
-def test_the_learning_rate_falls_along_a_cosine() -> None:
-    assert cosine(2.0, 0, 8) == 2
-    assert cosine(2.0, 4, 8) == pytest.approx(1)
-    assert cosine(2.0, 8, 8) == pytest.approx(0)
+def test_the_learning_rate_rises_in_a_line_and_falls_along_a_cosine() -> None:
+    config = TrainConfig(steps=10, learning_rate=2, warm_up=0.2)
+    assert [learning_rate(config, step) for step in (0, 1, 2)] == [1, 2, 2]
+    assert learning_rate(config, 6) == pytest.approx(1)
+    assert 0 < learning_rate(config, 9) < 0.1
+    without = config.model_copy(update={"warm_up": 0})
+    assert learning_rate(without, 0) == 2
+    assert learning_rate(without, 5) == pytest.approx(1)
+
+
+def test_the_average_forgets_its_start_and_follows_the_weights() -> None:
+    averaged, model = torch.nn.Linear(2, 1), torch.nn.Linear(2, 1)
+    average(averaged, model, 0.999, step=1)
+    assert torch.equal(averaged.weight, model.weight)
+    before = model.weight.clone()
+    torch.nn.init.constant_(model.weight, 5)
+    average(averaged, model, 0.75, step=1000)
+    assert torch.allclose(averaged.weight, 0.75 * before + 0.25 * 5)
+    average(averaged, model, 0, step=1000)
+    assert torch.equal(averaged.weight, model.weight)
+
+
+def test_the_average_counts_batches_like_the_network() -> None:
+    averaged, model = torch.nn.BatchNorm2d(2), torch.nn.BatchNorm2d(2)
+    model(torch.rand(3, 2, 4, 4))
+    average(averaged, model, 0.5, step=1000)
+    assert averaged.num_batches_tracked == 1
+    running = averaged.state_dict()["running_mean"], model.state_dict()["running_mean"]
+    assert torch.allclose(running[0], running[1] / 2)
 
 
 def test_the_loss_is_smooth_at_zero_and_nearly_l1() -> None:

@@ -37,16 +37,21 @@ class Bicubic(nn.Module):
 
 def test_the_baseline_gains_nothing_over_itself(pan_dataset: Path) -> None:
     chosen = read_validation_set(pan_dataset)
-    scores = validate(Bicubic(), chosen, torch.device("cpu"))
+    scores, examples = validate(Bicubic(), chosen, torch.device("cpu"))
     assert [(s.stream, s.clips, s.frames) for s in scores] == [("clean", 2, 10), ("crf35", 2, 10)]
     for score in scores:
         assert score.model_psnr_rgb == score.bicubic_psnr_rgb
         assert score.model_psnr_y == score.bicubic_psnr_y
     assert scores[0].model_psnr_y > scores[1].model_psnr_y
+    assert [example.stream for example in examples] == ["clean", "crf35"]
+    for example in examples:
+        assert example.hr.shape == example.lr.shape == (4 * 32, 4 * 40, 3)
+        assert (example.model == example.bicubic).all()
+        assert (example.lr[::4, ::4] == example.lr[3::4, 3::4]).all()
 
 
 def test_the_table_has_a_line_per_stream(pan_dataset: Path) -> None:
     model = Cavsr(CavsrConfig(scale=SCALE))
-    table = score_table(validate(model, read_validation_set(pan_dataset), torch.device("cpu")))
+    table = score_table(validate(model, read_validation_set(pan_dataset), torch.device("cpu"))[0])
     assert [line.split()[0] for line in table.splitlines()[-2:]] == ["clean", "crf35"]
     assert "no validation split" in score_table([])

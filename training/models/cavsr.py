@@ -11,7 +11,7 @@ and W LR rows and columns, D channels of the compression representation, S = sca
 from typing import Annotated, Literal, Self
 
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
@@ -36,14 +36,14 @@ class CavsrConfig(Record):
 
     kind: Literal["cavsr"] = "cavsr"
     """the network"""
-    scale: Literal[1, 2, 3, 4, 8] = 4
+    scale: Count = 4
     """HR size divided by LR size"""
     channels: Count = 16
     """C, features everywhere"""
     trunk_blocks: Count = 3
     """residual blocks a direction"""
     modulation_blocks: Annotated[int, Field(ge=0)] = 2
-    """blocks of the compression-aware modulation; 0 leaves it out"""
+    """blocks of the compression-aware modulation; 0 leaves it out, and the encoder with it"""
     shared_modulation: bool = True
     """modulate once for both directions; otherwise each has a modulation of its own"""
     encoder: EncoderConfig = EncoderConfig()
@@ -59,6 +59,12 @@ class CavsrConfig(Record):
     """what the head's output is added to"""
     auxiliary_heads: bool = False
     """two more heads for training, on the features of either direction alone"""
+
+    @model_validator(mode="after")
+    def _has_a_head(self) -> Self:
+        if self.head == "full" and self.scale not in FullHead.SCALES:
+            raise ValueError(f"the full head is for scales {FullHead.SCALES}, not {self.scale}")
+        return self
 
 
 class Step(nn.Module):
@@ -117,7 +123,7 @@ class Cavsr(nn.Module):
         self.checkpoints_steps = False
         """Whether a step's activations are computed again for its gradient instead of kept."""
         channels, code = config.channels, config.encoder.code_channels
-        self.encoder = CompressionEncoder(config.encoder)
+        self.encoder = CompressionEncoder(config.encoder) if config.modulation_blocks else None
         branches = 1 if config.shared_modulation else 2
         self.heads = nn.ModuleList(conv3x3(3, channels) for _ in range(branches))
         self.modulations = nn.ModuleList(
@@ -137,20 +143,21 @@ class Cavsr(nn.Module):
 
     def freeze_encoder(self) -> None:
         """Train everything but the encoder, which stays as it was pretrained."""
+        assert self.encoder is not None
         self._is_encoder_frozen = True
         self.encoder.requires_grad_(False)
         self.train(self.training)
 
     def train(self, mode: bool = True) -> Self:
         super().train(mode)
-        if self._is_encoder_frozen:
+        if self._is_encoder_frozen and self.encoder is not None:
             self.encoder.eval()  # its statistics stay, too
         return self
 
     def compile_steps(self) -> None:
         """Compile what repeats, each for itself: the whole unrolled clip would take minutes."""
-        parts = [self.encoder, *self.modulations, self.backward_step, self.forward_step]
-        for module in [*parts, self.fusion, self.upsample, *self.auxiliary]:
+        parts = [*self.modulations, self.backward_step, self.forward_step, self.fusion]
+        for module in [*parts, self.upsample, *self.auxiliary]:
             module.compile(dynamic=False)
 
     def forward(
@@ -189,8 +196,14 @@ class Cavsr(nn.Module):
         type_N = None if frame_type_BT is None else frame_type_BT.transpose(0, 1).flatten()
         # Everything that is not recurrent runs on all frames at once.
         shallow, features = self._features(lr_NCHW, type_N)
-        flows = [_motion(flow, lr_BTCHW) for flow in (flow_previous_BT2HW, flow_next_BT2HW)]
-        backward, forward = self._propagate(features, lr_NCHW, type_N, *flows, frames)
+        backward, forward = self._propagate(
+            features,
+            lr_NCHW,
+            type_N,
+            _motion(flow_previous_BT2HW, lr_BTCHW),
+            _motion(flow_next_BT2HW, lr_BTCHW),
+            frames,
+        )
         heads, deep = [self.upsample], [self.fusion(torch.cat([backward, forward], 1))]
         if self.training and self.auxiliary:
             heads, deep = [*heads, *self.auxiliary], [*deep, forward, backward]
@@ -203,7 +216,7 @@ class Cavsr(nn.Module):
         forwards."""
         shallow = [head(lr_NCHW) for head in self.heads]
         features = shallow
-        if self.modulations:
+        if self.encoder is not None:
             code_NDhw = self.encoder(lr_NCHW, type_N)
             pairs = zip(self.modulations, shallow, strict=True)
             features = [modulation(x, code_NDhw) for modulation, x in pairs]

@@ -12,7 +12,8 @@ from training.models.cavsr import Cavsr, CavsrConfig
 from training.models.encoder import EncoderConfig
 from training.models.images import Compact, CompactConfig, RrdbConfig, RrdbNet
 
-ModelConfig = Annotated[CavsrConfig | CompactConfig | RrdbConfig, Field(discriminator="kind")]
+AnyConfig = CavsrConfig | CompactConfig | RrdbConfig
+ModelConfig = Annotated[AnyConfig, Field(discriminator="kind")]
 Network = Cavsr | Compact | RrdbNet
 
 _PAPERS_SIZE = CavsrConfig(
@@ -24,7 +25,7 @@ _PAPERS_SIZE = CavsrConfig(
     head="full",
 )
 
-CONFIGS: Mapping[str, CavsrConfig | CompactConfig | RrdbConfig] = {
+CONFIGS: Mapping[str, AnyConfig] = {
     "xs": CavsrConfig(),
     "s": CavsrConfig(channels=24, trunk_blocks=4, modulation_blocks=3),
     "m": CavsrConfig(
@@ -53,7 +54,7 @@ CONFIGS: Mapping[str, CavsrConfig | CompactConfig | RrdbConfig] = {
 """From small to large; the last two restore single pictures."""
 
 
-def build(config: CavsrConfig | CompactConfig | RrdbConfig) -> Network:
+def build(config: AnyConfig) -> Network:
     """A network with fresh weights, on the CPU."""
     match config:
         case CavsrConfig():
@@ -64,7 +65,22 @@ def build(config: CavsrConfig | CompactConfig | RrdbConfig) -> Network:
             return RrdbNet(config)
 
 
-def choose_config(name: str) -> CavsrConfig | CompactConfig | RrdbConfig:
+def at_scale(config: AnyConfig, scale: int) -> AnyConfig:
+    """The same network for data of a scale.
+
+    Raises:
+        UserError: if it cannot be of that scale.
+    """
+    try:
+        return type(config).model_validate({**config.model_dump(), "scale": scale})
+    except ValidationError as error:
+        causes = "; ".join(str(problem["msg"]) for problem in error.errors())
+        raise UserError(
+            f"the data is of scale {scale}: {causes}: choose another --config"
+        ) from error
+
+
+def choose_config(name: str) -> AnyConfig:
     """A configuration by its name, or from a TOML file with `kind` and any of its fields.
 
     Raises:

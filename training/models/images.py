@@ -8,6 +8,7 @@ Shapes: B clips, T frames, N = B * T pictures, C channels, H and W LR rows and c
 from typing import Literal
 
 import torch
+from pydantic import field_validator
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -40,14 +41,21 @@ class RrdbConfig(Record):
 
     kind: Literal["rrdb"] = "rrdb"
     """the network"""
-    scale: Literal[1, 2, 4, 8] = 4
-    """HR size divided by LR size"""
+    scale: Count = 4
+    """HR size divided by LR size, a power of 2"""
     channels: Count = 64
     """C"""
     blocks: Count = 23
     """residual-in-residual dense blocks"""
     growth: Count = 32
     """channels that each convolution of a dense block adds"""
+
+    @field_validator("scale")
+    @classmethod
+    def _doubles(cls, scale: int) -> int:
+        if scale.bit_count() != 1:
+            raise ValueError(f"RRDBNet is for scales that are powers of 2, not {scale}")
+        return scale
 
 
 class _ImageNetwork(nn.Module):

@@ -88,6 +88,8 @@ class FullHead(nn.Sequential):
         starts_at_zero: whether it puts out 0 at first, where it is added to something.
     """
 
+    SCALES = (1, 2, 3, 4, 8)
+
     def __init__(self, channels: int, scale: int, starts_at_zero: bool) -> None:
         steps = [
             layer

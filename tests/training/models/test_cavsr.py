@@ -86,6 +86,7 @@ def test_all_metadata_matter(argument: int) -> None:
 def test_b_frames_carry_half_of_the_old_state() -> None:
     """With the type code silenced, the type of frame 1 can act on other frames only."""
     model, (lr, frame_type, *flows) = trained(), inputs()
+    assert model.encoder is not None
     for parameter in model.encoder.frame_type.parameters():
         nn.init.zeros_(parameter)
     as_b = frame_type.clone()

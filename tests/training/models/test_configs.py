@@ -46,6 +46,7 @@ def test_nothing_but_the_type_branch_is_added_to_what_is_live_officially(compat:
     assert (
         sum(OFFICIAL_LIVE_SIZES.values()) == 8_927_758 - dead_deformable_convolutions - score_head
     )
+    assert compat.encoder is not None
     type_branch = size(compat.encoder.frame_type)
     assert size(compat) == sum(OFFICIAL_LIVE_SIZES.values()) + type_branch
 
