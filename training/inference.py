@@ -5,6 +5,7 @@ out; what is kept lies side by side. So nothing is blended, and no pixel is an a
 """
 
 import dataclasses
+import itertools
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -110,27 +111,27 @@ class Span(NamedTuple):
         return slice(self.kept_start - self.start, self.kept_stop - self.start)
 
 
-def spans(total: int, size: int, overlap: int) -> list[Span]:
-    """Cut a line into overlapping pieces, the last one shorter where it ends.
+def span(start: int, total: int, size: int, overlap: int) -> Span:
+    """The piece of a line that begins at `start`.
 
     Args:
-        total: its length, at least 1.
+        start: 0, or `size - 2 * overlap` more than that of the piece before.
+        total: length of the line, or anything beyond the piece where it goes on.
         size: longest piece.
         overlap: how much of a piece is left out at each cut; less than half of `size`.
-
-    Returns:
-        Pieces whose kept parts follow each other from 0 to `total`.
     """
-    step = size - 2 * overlap
-    pieces = []
-    for start in range(0, max(total - 2 * overlap, 1), step):
-        stop = min(start + size, total)
-        kept_start = start + overlap if start else 0
-        kept_stop = stop if stop == total else stop - overlap
-        pieces.append(Span(start, stop, kept_start, kept_stop))
-        if stop == total:
-            break
-    return pieces
+    stop = min(start + size, total)
+    kept_start = start + overlap if start else 0
+    return Span(start, stop, kept_start, stop if stop == total else stop - overlap)
+
+
+def spans(total: int, size: int, overlap: int) -> Iterator[Span]:
+    """Cut a line of length `total`, at least 1, into pieces whose kept parts follow each other."""
+    for start in itertools.count(0, size - 2 * overlap):
+        piece = span(start, total, size, overlap)
+        yield piece
+        if piece.stop == total:
+            return
 
 
 def scaled(part: slice, scale: int) -> slice:
@@ -161,7 +162,7 @@ def restore_clip(
         (T, scale * h, scale * w, 3) uint8 RGB.
     """
     options = options or TileOptions()
-    scale = _scale_of(model)
+    scale = scale_of(model)
     frames, height, width, _ = clip.lr.shape
     restored = np.empty((frames, height * scale, width * scale, 3), np.uint8)
     for time, rows, columns in _pieces(frames, height, width, options):
@@ -172,7 +173,8 @@ def restore_clip(
     return restored
 
 
-def _scale_of(model: nn.Module) -> int:
+def scale_of(model: nn.Module) -> int:
+    """HR size divided by LR size."""
     config: object = model.config
     scale = getattr(config, "scale", None)
     assert isinstance(scale, int)

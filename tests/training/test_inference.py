@@ -95,7 +95,7 @@ def test_tiles_differ_little_from_the_whole() -> None:
 def test_spans_keep_everything_once(overlap: int) -> None:
     for size in range(2 * overlap + 1, 2 * overlap + 5):
         for total in range(1, 40):
-            pieces = spans(total, size, overlap)
+            pieces = list(spans(total, size, overlap))
             kept = [i for piece in pieces for i in range(total)[piece.kept]]
             assert kept == list(range(total))
             for piece in pieces:
