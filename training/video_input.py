@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import av
 import av.container
@@ -40,7 +40,7 @@ _DECODER_OPTIONS = {
 }
 _ASSUMED_RATE = Fraction(25)  # frames per second, where a file tells no times
 
-Packet = av.Packet[av.stream.Stream]
+Packet: TypeAlias = "av.Packet[Any]"
 
 
 class VideoInput:
