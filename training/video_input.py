@@ -4,6 +4,7 @@ As many frames are held as a window takes, and those around it to which its moti
 refer, whatever the video's length.
 """
 
+import dataclasses
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -27,6 +28,7 @@ from transforms.source_video import (
     OPEN_OPTIONS,
     SNIFFED_BYTES,
     ColorError,
+    SourceFrame,
     color_of,
     demuxer_of,
     source_coding,
@@ -41,6 +43,14 @@ _DECODER_OPTIONS = {
 _ASSUMED_RATE = Fraction(25)  # frames per second, where a file tells no times
 
 Packet: TypeAlias = "av.Packet[Any]"
+
+
+@dataclasses.dataclass(frozen=True)
+class _PacketNumber:
+    """What a decoder hands on from a packet to its frame; PyAV tells objects by their identity, so
+    that plain numbers, which may be one object, would not do."""
+
+    number: int
 
 
 class VideoInput:
@@ -94,18 +104,17 @@ class VideoInput:
         taken, self._others = self._others, []
         return taken
 
-    def frames(self) -> Iterator[av.VideoFrame]:
+    def frames(self) -> Iterator[SourceFrame]:
         """Decode the video, once.
 
         Yields:
-            Frames with motion vectors, in presentation order, of one size, later and later;
-            `opaque` is the number of the packet.
+            Frames with motion vectors, in presentation order, of one size, later and later.
 
         Raises:
             UserError: if the file cannot be read on, or the size changes.
         """
         for number, packet in enumerate(self._video_packets()):
-            packet.opaque = number
+            packet.opaque = _PacketNumber(number)
             is_damaged = packet.is_corrupt
             decoded: list[av.VideoFrame] = []
             try:
@@ -118,7 +127,9 @@ class VideoInput:
             for frame in decoded:
                 self._check(frame)
                 self._set_time(frame)
-                yield frame
+                told = frame.opaque
+                index = told.number if isinstance(told, _PacketNumber) else number
+                yield SourceFrame(frame, index)
 
     def _video_packets(self) -> Iterator[Any]:
         try:
@@ -229,12 +240,12 @@ class WindowReader:
         self._codec = video.stream.codec_context.name
         self._coming = video.frames()
         self._start = 0  # number of the first frame at hand
-        self._frames: list[av.VideoFrame] = []
+        self._frames: list[SourceFrame] = []
         self._blocks: list[np.ndarray] = []  # of each of these frames, as far as they are known
         self._read_until(1)
         if not self._frames:
             raise UserError(f"{video.path} holds no picture that can be decoded")
-        self.first = self._frames[0]
+        self.first = self._frames[0].picture
         """the first frame"""
         try:
             self.color = color_of(self.first)
@@ -277,23 +288,21 @@ class WindowReader:
         self._extract_until(seen.stop + 1)
         codes = [coding.code for coding in source_coding(self._frames)[seen]]
         known = any(code != UNKNOWN for code in codes)
-        pictures = [
-            source_to_rgb(frame, self.color.matrix, self.color.range)
-            for frame in self._frames[seen]
-        ]
+        pictures = [frame.picture for frame in self._frames[seen]]
+        read = [source_to_rgb(x, self.color.matrix, self.color.range) for x in pictures]
         clip = Clip(
-            lr=np.stack(pictures),
+            lr=np.stack(read),
             frame_type=np.array(codes, np.int64) if known else None,
             flow=self._flow(first, len(codes)),
         )
-        kept = self._frames[seen][part.inner]
-        return Window(clip, part.inner, [(f.pts or 0, f.duration) for f in kept])
+        times = [(x.pts or 0, x.duration) for x in pictures[part.inner]]
+        return Window(clip, part.inner, times)
 
     def _extract_until(self, stop: int) -> None:
         """Find the vectors of the frames at hand up to position `stop`."""
         wanted = range(len(self._blocks), min(stop, len(self._frames)))
         blocks = extract_blocks(
-            self._frames,
+            [frame.picture for frame in self._frames],
             source_coding(self._frames),
             self._codec,
             # Of the decoders that export vectors, all others belong to codecs that refer to none
@@ -304,7 +313,7 @@ class WindowReader:
         blocks = blocks[blocks["ref_distance"] != 0]
         for index in wanted:
             # The decoder makes some up for gaps.
-            of_frame = (blocks["frame"] == index) & (not self._frames[index].is_corrupt)
+            of_frame = (blocks["frame"] == index) & (not self._frames[index].picture.is_corrupt)
             self._blocks.append(blocks[of_frame])
 
     def _flow(self, first: int, count: int) -> Flow | None:

@@ -149,6 +149,15 @@ def _matrix_of(frame: av.VideoFrame) -> str | None:
     raise ColorError("unsupported_matrix", f"YUV matrix {tag} of ITU-T H.273")
 
 
+class SourceFrame(NamedTuple):
+    """A decoded frame and where its packet was."""
+
+    picture: av.VideoFrame
+    """decoded with motion vectors, where the decoder exports any"""
+    coding_index: int
+    """position of its packet in the stream"""
+
+
 class SourceCoding(NamedTuple):
     """How a frame was coded (`transforms.motion.Coding`)."""
 
@@ -165,22 +174,20 @@ class SourceCoding(NamedTuple):
         return UNKNOWN if self.frame_type is None else self.frame_type.code
 
 
-def source_coding(frames: Sequence[av.VideoFrame]) -> list[SourceCoding]:
-    """How frames were coded that follow each other, as their decoder tells.
+def source_coding(frames: Sequence[SourceFrame]) -> list[SourceCoding]:
+    """How frames that follow each other were coded, as their decoder tells.
 
     Args:
-        frames: in presentation order; `opaque` of each is the number of its packet.
+        frames: in presentation order.
 
     Returns:
         One for each frame. A key frame that others are shown before, though they are coded after
         it and may refer across it (of an open GOP), does not count as one.
     """
     codings, latest = [], UNKNOWN
-    for frame in frames:
-        index = frame.opaque
-        assert isinstance(index, int)
-        is_closed = frame.key_frame and latest < index
+    for picture, index in frames:
+        is_closed = picture.key_frame and latest < index
         latest = max(latest, index)
-        frame_type = _FRAME_TYPES.get(PictureType(frame.pict_type))
+        frame_type = _FRAME_TYPES.get(PictureType(picture.pict_type))
         codings.append(SourceCoding(index, frame_type, is_closed))
     return codings

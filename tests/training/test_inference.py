@@ -9,20 +9,21 @@ from tests.synthetic import gradient
 from training.config import UserError
 from training.inference import Clip, TileOptions, restore_clip, spans
 from training.metrics import to_8_bits
-from training.model import CompressionAwareVsr, ModelConfig
+from training.models.cavsr import Cavsr, CavsrConfig
+from training.models.encoder import EncoderConfig
 from transforms.motion import Flow
 
 CPU = torch.device("cpu")
 SMALL_TILES = TileOptions(tile=24, overlap=8, frames=5, overlap_frames=1)
 
 
-def network(scale: int = 2) -> CompressionAwareVsr:
+def network() -> Cavsr:
     """A network whose every part has a say."""
     torch.manual_seed(0)
-    config = ModelConfig(
-        scale=scale, channels=4, trunk_blocks=1, modulation_blocks=1, encoder_width=2
+    config = CavsrConfig(
+        scale=2, channels=4, trunk_blocks=1, modulation_blocks=1, encoder=EncoderConfig(width=2)
     )
-    model = CompressionAwareVsr(config)
+    model = Cavsr(config)
     for parameter in model.parameters():
         nn.init.normal_(parameter, std=0.1)
     return model.eval()
