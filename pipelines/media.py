@@ -19,15 +19,13 @@ from pipelines.errors import MediaError, reason_of
 from pipelines.images import read_image
 from pipelines.video import (
     MAX_LEAD_FRAMES,
-    SNIFFED_BYTES,
-    demuxer_of,
-    is_riff,
     iter_video_frames,
     planes_crc32,
     to_rgb,
 )
 from schemas.plan import Span
 from schemas.source import Source, SourceKind
+from transforms.source_video import SNIFFED_BYTES, demuxer_of, is_riff
 
 MAX_FILE_BYTES = 2**42
 """Larger files are refused before they are read, since a sparse file may claim any size: 12 hours

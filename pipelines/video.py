@@ -1,12 +1,8 @@
 """Videos by local path: their frames as FFmpeg decodes them, and how to read their colours.
 
-The demuxer goes by a file's first bytes, never by its name. FFmpeg may use those named here and
-the one file it was given, so that a playlist cannot open others.
-
-Colour policy. An untagged YUV matrix is BT.601 below 720 rows and BT.709 from there. An
-untagged range is limited, of yuvj formats full. HDR (PQ, HLG, BT.2020 transfer) and BT.2020
-primaries are refused: there is no tone or gamut mapping here. Rotation tags of quarter turns are
-applied. Frames are taken one by one as decoded; timestamps only serve to find a frame again.
+What may be opened and how colours are read is told by `transforms.source_video`. Rotation tags of
+quarter turns are applied. Frames are taken one by one as decoded; timestamps only serve to find a
+frame again.
 """
 
 import itertools
@@ -26,17 +22,16 @@ import numpy as np
 from pipelines import cpu_limit
 from pipelines.errors import MediaError, reason_of
 from pipelines.images import MAX_PIXELS
-from transforms.color import is_gray, is_rgb, source_to_rgb
-
-DEMUXERS = (
-    "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,mpegvideo,h264,hevc,m4v,obu,ivf,nut,"
-    "flv,asf,ogg,yuv4mpegpipe,mxf"
+from transforms import source_video
+from transforms.color import source_to_rgb
+from transforms.source_video import (
+    OPEN_OPTIONS,
+    SNIFFED_BYTES,
+    Color,
+    ColorError,
+    demuxer_of,
 )
-OPEN_OPTIONS = {
-    "format_whitelist": DEMUXERS,
-    "protocol_whitelist": "file",
-    "max_pixels": str(MAX_PIXELS),
-}
+
 # explode: fail on what a decoder would conceal, since concealed frames are not the video's.
 _DECODER_OPTIONS = {"err_detect": "crccheck+explode", "max_pixels": str(MAX_PIXELS)}
 
@@ -44,57 +39,6 @@ MAX_LEAD_FRAMES = 2**12
 """How many frames may be decoded to get at the first one of a clip, so that all clips of a video
 cost no more than a multiple of it."""
 _FORGIVEN_PACKETS = 16  # after a seek, until there is a frame: what they refer to was passed over
-
-SNIFFED_BYTES = 1024
-_DEMUXER_BY_START = {
-    b"\x1aE\xdf\xa3": "matroska",
-    b"FLV": "flv",
-    b"OggS": "ogg",
-    b"DKIF": "ivf",
-    b"YUV4MPEG2": "yuv4mpegpipe",
-    b"nut/multimedia container": "nut",
-    b"\x30\x26\xb2\x75\x8e\x66\xcf\x11": "asf",
-    b"\x06\x0e\x2b\x34": "mxf",
-    b"\x12\0\x0a": "obu",
-    b"\0\0\1\xba": "mpeg",
-    b"\0\0\1\xb3": "mpegvideo",
-    b"\0\0\1": "",  # H.264, HEVC, MPEG-4: FFmpeg tells them apart
-    b"\0\0\0\1": "",
-}
-_ISO_BOXES = (b"ftyp", b"moov", b"mdat", b"moof", b"styp", b"free", b"skip", b"wide", b"pnot")
-_ISO_STILL_BRANDS = (b"avif", b"heic", b"heix", b"mif1")  # pictures in the container of MP4
-_TS_PACKET_BYTES = (188, 192)
-
-_UNTAGGED = 2
-_HDR_TRANSFERS = {14: "bt2020-10", 15: "bt2020-12", 16: "smpte2084 (PQ)", 18: "arib-std-b67 (HLG)"}
-_BT2020_PRIMARIES = 9
-_MATRICES = {1: "bt709", 4: "fcc", 5: "bt601", 6: "bt601", 7: "smpte240m"}
-_RANGES = {1: "tv", 2: "pc"}
-_HD_ROWS = 720
-
-
-def demuxer_of(head: bytes) -> str | None:
-    """FFmpeg's demuxer for a video that starts like this; empty where FFmpeg must find out.
-
-    Args:
-        head: the first SNIFFED_BYTES bytes.
-
-    Returns:
-        None if it is no video.
-    """
-    if head[4:8] in _ISO_BOXES:
-        return "mov" if head[8:12] not in _ISO_STILL_BRANDS else None
-    if is_riff(head, b"AVI "):
-        return "avi"
-    if any(head[size - 188 :: size][:4] == b"GGGG" for size in _TS_PACKET_BYTES):
-        return "mpegts"
-    found = (name for start, name in _DEMUXER_BY_START.items() if head.startswith(start))
-    return next(found, None)
-
-
-def is_riff(head: bytes, form: bytes) -> bool:
-    """Whether a file that starts like this is a RIFF file of that form."""
-    return head[:4] == b"RIFF" and head[8:12] == form
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,18 +49,6 @@ class VideoHeader:
     """FFmpeg's name of the coded format"""
     fps: float
     """average frame rate, 0 where it is not known"""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Color:
-    """How the pixels of a video are to be read."""
-
-    matrix: str
-    """FFmpeg's name of the YUV matrix, empty for RGB"""
-    range: str
-    """tv or pc, empty for RGB"""
-    origin: str
-    """tags, or assumed where the file does not say"""
 
 
 def read_video_header(path: str) -> VideoHeader:
@@ -244,30 +176,15 @@ def _check_frame(frame: av.VideoFrame, first: av.VideoFrame) -> None:
 
 
 def color_of(frame: av.VideoFrame) -> Color:
-    """How to read a video, by the tags of its first frame and the policy above.
+    """How to read a video (`transforms.source_video.color_of`).
 
     Raises:
         MediaError: hdr, wide_gamut or unsupported_matrix.
     """
-    if frame.color_trc in _HDR_TRANSFERS:
-        raise MediaError("hdr", f"transfer {_HDR_TRANSFERS[frame.color_trc]}")
-    if _BT2020_PRIMARIES in (frame.color_primaries, frame.colorspace):
-        raise MediaError("wide_gamut", "BT.2020 primaries or matrix")
-    if is_rgb(frame):
-        return Color(matrix="", range="", origin="tags")
-    is_jpeg = frame.format.name.startswith("yuvj")
-    color_range = "pc" if is_jpeg else _RANGES.get(int(frame.color_range))
-    matrix = _matrix_of(frame)
-    origin = "tags" if matrix and color_range else "assumed"
-    assumed = "bt709" if frame.height >= _HD_ROWS else "bt601"
-    return Color(matrix=matrix or assumed, range=color_range or "tv", origin=origin)
-
-
-def _matrix_of(frame: av.VideoFrame) -> str | None:
-    tag = int(frame.colorspace)
-    if tag in (_UNTAGGED, *_MATRICES) or is_gray(frame):
-        return _MATRICES.get(tag)
-    raise MediaError("unsupported_matrix", f"YUV matrix {tag} of ITU-T H.273")
+    try:
+        return source_video.color_of(frame)
+    except ColorError as error:
+        raise MediaError(error.reason, error.detail) from error
 
 
 def to_rgb(frame: av.VideoFrame, matrix: str, color_range: str, rotation: int) -> np.ndarray:

@@ -3,7 +3,12 @@
 Shapes: N pictures, C channels, H and W rows and columns.
 """
 
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
 import torch
+from skimage.metrics import structural_similarity
 from torch import Tensor
 
 _PEAK = 255
@@ -45,3 +50,60 @@ def psnr_rgb(x_NCHW: Tensor, target_NCHW: Tensor) -> Tensor:
 def psnr_y(x_NCHW: Tensor, target_NCHW: Tensor) -> Tensor:
     """`psnr_rgb` of the luma of two RGB pictures."""
     return psnr_rgb(luma(x_NCHW), luma(target_NCHW))
+
+
+def ssim_rgb(x_NCHW: Tensor, target_NCHW: Tensor) -> Tensor:
+    """Structural similarity of each picture, the mean over its channels.
+
+    Wang et al. 2004: a Gaussian window of 11x11, sigma 1.5, constants (0.01 * 255)^2 and
+    (0.03 * 255)^2, means over the pixels whose window lies inside the picture.
+
+    Args:
+        x_NCHW: in [0, 255], sides of 11 or more.
+        target_NCHW: in [0, 255].
+
+    Returns:
+        (N,) in [-1, 1], on the CPU; 1 where the pictures are equal.
+    """
+    return _similarity(
+        x_NCHW,
+        target_NCHW,
+        lambda x_CHW: _PEAK,
+        gaussian_weights=True,
+        sigma=1.5,
+        use_sample_covariance=False,
+    )
+
+
+def ssim_y(x_NCHW: Tensor, target_NCHW: Tensor) -> Tensor:
+    """`ssim_rgb` of the luma of two RGB pictures."""
+    return ssim_rgb(luma(x_NCHW), luma(target_NCHW))
+
+
+def comisr_ssim_rgb(x_NCHW: Tensor, target_NCHW: Tensor) -> Tensor:
+    """Structural similarity as COMISR's release counts it (`metrics.py`), like `ssim_rgb`.
+
+    A uniform window of 7x7, sample covariances, and constants that follow from the range of the
+    restored picture in place of 255. Not comparable with `ssim_rgb`.
+    """
+    # At least one level: a flat picture has no range to divide by.
+    return _similarity(x_NCHW, target_NCHW, lambda x_CHW: max(1.0, float(np.ptp(x_CHW))))
+
+
+def comisr_ssim_y(x_NCHW: Tensor, target_NCHW: Tensor) -> Tensor:
+    """`comisr_ssim_rgb` of the luma of two RGB pictures."""
+    return comisr_ssim_rgb(luma(x_NCHW), luma(target_NCHW))
+
+
+def _similarity(
+    x_NCHW: Tensor,
+    target_NCHW: Tensor,
+    range_of: Callable[[np.ndarray], float],
+    **window: Any,
+) -> Tensor:
+    pairs = zip(x_NCHW.cpu().numpy(), target_NCHW.cpu().numpy(), strict=True)
+    values = [
+        structural_similarity(target, x, channel_axis=0, data_range=range_of(x), **window)
+        for x, target in pairs
+    ]
+    return torch.tensor(values, dtype=torch.float64)

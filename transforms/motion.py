@@ -8,7 +8,7 @@ distance follows from the frame types; for H.264 it is found photometrically, bl
 import io
 from bisect import bisect_left
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import av
 import numpy as np
@@ -16,34 +16,64 @@ from av.sidedata.sidedata import Type
 
 from schemas.draw import CropDraw, PadDraw, ResizeDraw
 from schemas.motion import MOTION_DTYPE, MV_UNITS_PER_PIXEL
-from schemas.sample import Frame, FrameType, Stream
+from schemas.sample import FrameType, Stream
 from transforms.codec import side_data_of
 
-_MAX_PAST, _MAX_FUTURE = 8, 5  # farthest references tried, frames
+MAX_PAST, MAX_FUTURE = 8, 5
+"""Farthest references tried, frames."""
+
 _DISTANCE_PENALTY = 0.02  # levels a frame: prefers the nearer of references that fit alike
 _CELL = 8  # decoders export no block smaller than 8x8, and all lie on that grid
 _STORED_DTYPE = np.dtype("<i2")  # of every column in the member; all fields are 16 bits wide
 _NUM_COLUMNS = MOTION_DTYPE.itemsize // _STORED_DTYPE.itemsize
 
 
+class Coding(Protocol):
+    """What has to be known of how a frame was coded; records of frames tell it."""
+
+    @property
+    def coding_index(self) -> int:
+        """position in the stream"""
+
+    @property
+    def frame_type(self) -> FrameType | None:
+        """I, P or B; None where it is not known"""
+
+    @property
+    def key_frame(self) -> bool:
+        """nothing refers across it"""
+
+
 def extract_blocks(
-    frames: Sequence[av.VideoFrame], records: Sequence[Frame], codec: str, *, anchors_only: bool
+    frames: Sequence[av.VideoFrame],
+    records: Sequence[Coding],
+    codec: str,
+    *,
+    anchors_only: bool,
+    wanted: range | None = None,
 ) -> np.ndarray:
-    """Collect the motion vectors of a decoded stream.
+    """Collect the motion vectors of a decoded stream, or of a part of it.
 
     Args:
         frames: decoded with side data, in presentation order.
         records: the frames' records, in the same order.
         codec: FFmpeg's name of the coded format.
         anchors_only: blocks refer to the nearest I or P frame, so there is nothing to search.
+        wanted: frames whose vectors are collected; None for all. The others are there to be
+            referred to: with `MAX_PAST` before and `MAX_FUTURE` behind, a part gives what the whole
+            stream gives, but for runs of more B frames.
 
     Returns:
-        (N,) array of `MOTION_DTYPE`, by frame; empty where the decoder exports no vectors.
+        (N,) array of `MOTION_DTYPE`, by frame, which is a position in `frames`; empty where the
+        decoder exports no vectors. The distance is 0 where none of `frames` can be the reference.
     """
-    exported = [_exported_blocks(index, frame) for index, frame in enumerate(frames)]
+    wanted = range(len(frames)) if wanted is None else wanted
+    exported = [_exported_blocks(index, frames[index]) for index in wanted]
     blocks = np.concatenate([np.empty(0, MOTION_DTYPE), *exported])
     if codec == "mpeg4":
         blocks = blocks[~_may_be_direct(blocks, records)]
+    if not len(blocks):
+        return blocks
     past = blocks["ref_distance"] < 0
     luma = np.stack([_luma(frame) for frame in frames])
     for side, step in ((past, -1), (~past, 1)):
@@ -69,7 +99,7 @@ def _exported_blocks(index: int, frame: av.VideoFrame) -> np.ndarray:
     return blocks
 
 
-def _may_be_direct(blocks: np.ndarray, records: Sequence[Frame]) -> np.ndarray:
+def _may_be_direct(blocks: np.ndarray, records: Sequence[Coding]) -> np.ndarray:
     """Blocks of B frames with zero vectors, (N,) bool.
 
     FFmpeg exports zero for blocks of MPEG-4's direct mode, whatever vectors it derived; a zero
@@ -89,20 +119,20 @@ def _luma(frame: av.VideoFrame) -> np.ndarray:
     return luma if bits == 8 else luma / np.float32(2 ** (bits - 8))
 
 
-def _candidates(index: int, step: int, records: Sequence[Frame], anchors_only: bool) -> list[int]:
+def _candidates(index: int, step: int, records: Sequence[Coding], anchors_only: bool) -> list[int]:
     """Signed distances at which blocks of frame `index` may find their reference, nearest first."""
     first, end = (0, len(records)) if anchors_only else _gop(index, records)
     others = range(index - 1, first - 1, -1) if step < 0 else range(index + 1, end)
     coded_before = [i for i in others if records[i].coding_index < records[index].coding_index]
     if anchors_only:
         coded_before = [i for i in coded_before if records[i].frame_type != FrameType.B][:1]
-    reach = _MAX_PAST if step < 0 else _MAX_FUTURE
+    reach = MAX_PAST if step < 0 else MAX_FUTURE
     tried = [i - index for i in coded_before if abs(i - index) <= reach or anchors_only]
     # In a long run of B frames even the nearest may lie beyond the reach.
     return tried or [i - index for i in coded_before[:1]]
 
 
-def _gop(index: int, records: Sequence[Frame]) -> tuple[int, int]:
+def _gop(index: int, records: Sequence[Coding]) -> tuple[int, int]:
     """First frame and end of a closed group of pictures: H.264 does not refer across its IDR."""
     first = next((i for i in range(index, -1, -1) if records[i].key_frame), 0)
     following = range(index + 1, len(records))
@@ -240,7 +270,32 @@ def dense_flow(
         The motion of the rows and columns wanted.
     """
     coded_rows, coded_columns, scale = coded_positions(stream, height, width)
-    row, column = coded_rows[rows] // _CELL, coded_columns[columns] // _CELL
+    return _dense(blocks, coded_rows[rows], coded_columns[columns], scale, start, count)
+
+
+def coded_flow(blocks: np.ndarray, height: int, width: int, start: int, count: int) -> Flow:
+    """`dense_flow` where LR pixels are those of the coded picture.
+
+    Args:
+        blocks: vectors, (N,) of `MOTION_DTYPE`, by frame; of one frame more on either side.
+        height: rows.
+        width: columns.
+        start: first frame wanted.
+        count: frames wanted.
+    """
+    return _dense(blocks, np.arange(height), np.arange(width), np.ones(2, np.float32), start, count)
+
+
+def _dense(
+    blocks: np.ndarray,
+    coded_rows: np.ndarray,
+    coded_columns: np.ndarray,
+    scale: np.ndarray,
+    start: int,
+    count: int,
+) -> Flow:
+    """Motion at rows and columns of the coded picture, times `scale` (x, y)."""
+    row, column = coded_rows // _CELL, coded_columns // _CELL
     grid = _Grid(row.min(), column.min(), np.ptp(row) + 1, np.ptp(column) + 1)
     # One frame more on either side, for pixels that take over their neighbour's motion.
     (past, future), (has_past, has_future) = _rasterise(blocks, grid, start - 1, count + 2)

@@ -12,7 +12,7 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
 import cv2
 import numpy as np
@@ -26,6 +26,8 @@ FORMATS = ("PNG", "JPEG", "WEBP", "TIFF")
 _STARTS = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"II*\0", b"MM\0*")
 _STRIP_PIXELS = 2**20
 _MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr", "I;16", "I;16B")
+_GRAY_MODES = ("1", "L", "LA", "I;16", "I;16B", "L;16", "LA;16")
+_PROFILED_MODES = ("L", "LA", "RGB", "RGBA", "RGB;16", "RGBA;16", "L;16", "I;16", "P")
 _ORIENTATION_TAG = 0x0112
 _BITS_PER_SAMPLE_TAG = 258
 _PNG_BIT_DEPTH_POSITION = 24  # in IHDR, which is always the first chunk
@@ -124,11 +126,43 @@ def decode_picture(data: bytes) -> np.ndarray:
         PictureError: corrupt, too_large, multi_frame_image or unsupported_pixels.
     """
     with _opened(io.BytesIO(data)) as (image, header):
-        image.load()  # notices truncation, which OpenCV does not
-        pixels = _flatten(_decode_16_bit(data, header) if header.is_deep else _decode_8_bit(image))
-    if header.format == "TIFF":
-        return pixels  # both libraries turn TIFFs as they load them, and nothing else
-    return np.ascontiguousarray(_upright(pixels, header.orientation))
+        return _upright(_flatten(_decode(data, image, header)), header)
+
+
+class Picture(NamedTuple):
+    """All that a picture's file shows, upright."""
+
+    rgb: np.ndarray
+    """(H, W, 3) uint8, as stored where the picture is transparent"""
+    alpha: np.ndarray | None
+    """(H, W) uint8, 0 where it is transparent; None for one that is opaque by its kind"""
+    is_gray: bool
+    """it is stored without colours"""
+    icc_profile: bytes | None
+    """what the numbers mean; None for sRGB, or where they were converted from another colour
+    space"""
+
+
+def decode_whole_picture(data: bytes) -> Picture:
+    """Decode a picture without putting it over black.
+
+    Args:
+        data: the file's bytes.
+
+    Raises:
+        PictureError: corrupt, too_large, multi_frame_image or unsupported_pixels.
+    """
+    with _opened(io.BytesIO(data)) as (image, header):
+        pixels = _decode(data, image, header)
+        profile = image.info.get("icc_profile") or None
+    has_alpha = pixels.ndim == 3 and pixels.shape[2] == 4
+    is_gray = header.mode in _GRAY_MODES or pixels.ndim == 2
+    return Picture(
+        rgb=_upright(_flatten(pixels[:, :, :3] if has_alpha else pixels), header),
+        alpha=_upright(_flatten(pixels[:, :, 3])[:, :, 0], header) if has_alpha else None,
+        is_gray=is_gray,
+        icc_profile=profile if header.mode in _PROFILED_MODES else None,
+    )
 
 
 @contextmanager
@@ -214,6 +248,12 @@ def _aside(file: BinaryIO, position: int) -> Iterator[None]:
     file.seek(before)
 
 
+def _decode(data: bytes, image: Image.Image, header: ImageHeader) -> np.ndarray:
+    """(H, W) uint16, or (H, W, 3) or (H, W, 4) of 8 or 16 bits, as the file lies."""
+    image.load()  # notices truncation, which OpenCV does not
+    return _decode_16_bit(data, header) if header.is_deep else _decode_8_bit(image)
+
+
 def _decode_8_bit(image: Image.Image) -> np.ndarray:
     """(H, W, 3) or (H, W, 4) uint8."""
     has_alpha = image.mode in ("LA", "PA", "RGBA") or "transparency" in image.info
@@ -265,6 +305,9 @@ def _rounded_quotient(numerator: np.ndarray, divisor: int) -> np.ndarray:
     return quotient.astype(np.uint8)
 
 
-def _upright(pixels: np.ndarray, orientation: int) -> np.ndarray:
-    turned = np.rot90(pixels, _QUARTER_TURNS.get(orientation, 0))
-    return np.fliplr(turned) if orientation in _MIRRORED else turned
+def _upright(pixels: np.ndarray, header: ImageHeader) -> np.ndarray:
+    if header.format == "TIFF":
+        return pixels  # both libraries turn TIFFs as they load them, and nothing else
+    turned = np.rot90(pixels, _QUARTER_TURNS.get(header.orientation, 0))
+    upright = np.fliplr(turned) if header.orientation in _MIRRORED else turned
+    return np.ascontiguousarray(upright)

@@ -1,0 +1,63 @@
+"""How far a long piece of work is: a bar on a terminal, a line now and then elsewhere."""
+
+import logging
+import sys
+import time
+from types import TracebackType
+from typing import Self
+
+from tqdm import tqdm
+
+from schemas.wording import counted
+
+_LINE_SECONDS = 10
+
+logger = logging.getLogger(__name__)
+
+
+class Progress:
+    """Counts what is done; a context manager.
+
+    Args:
+        label: what is done.
+        total: how much there is, as far as that is known.
+        unit: of what, in the singular.
+    """
+
+    def __init__(self, label: str, total: int | None, unit: str) -> None:
+        self._label, self._total, self._unit = label, total, unit
+        self._is_plain = not sys.stderr.isatty()
+        self._bar = tqdm(desc=label, total=total, unit=unit, disable=self._is_plain)
+        self._began = self._told = time.monotonic()
+        self.done = 0
+        """units done"""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._bar.close()
+        if self._is_plain and error is None:
+            self._tell()
+
+    def add(self, count: int = 1) -> None:
+        """Count on."""
+        self.done += count
+        self._bar.update(count)
+        if self._is_plain and time.monotonic() - self._told >= _LINE_SECONDS:
+            self._tell()
+
+    def _tell(self) -> None:
+        self._told = time.monotonic()
+        rate = self.done / max(self._told - self._began, 1e-9)
+        of_all = counted(self.done, self._unit)
+        left = ""
+        if self._total is not None and self.done < self._total:
+            of_all = f"{self.done} of {counted(self._total, self._unit)}"
+            left = f", {(self._total - self.done) / max(rate, 1e-9):.0f} s left"
+        logger.info("%s: %s, %.2f %ss/s%s", self._label, of_all, rate, self._unit, left)
