@@ -6,7 +6,6 @@ from pydantic import Field
 from schemas.record import Record
 from training.evaluating.degradation import CodedClip
 
-
 TRUTH = "ground truth"
 """The method of scores of the ground truth itself, under no condition."""
 
