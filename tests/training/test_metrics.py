@@ -70,8 +70,8 @@ def test_similarity_is_that_of_the_papers() -> None:
     window = np.outer(bell, bell) / bell.sum() ** 2
     channels = [windows_ssim(a[0, c].numpy(), b[0, c].numpy(), window, 255) for c in range(3)]
     assert ssim_rgb(a, b).item() == pytest.approx(np.mean(channels), abs=1e-9)
-    y = [luma(x)[0, 0].numpy() for x in (a, b)]
-    assert ssim_y(a, b).item() == pytest.approx(windows_ssim(*y, window, 255), abs=1e-9)
+    y_a, y_b = (luma(x)[0, 0].numpy() for x in (a, b))
+    assert ssim_y(a, b).item() == pytest.approx(windows_ssim(y_a, y_b, window, 255), abs=1e-9)
     assert ssim_y(a, b).item() < 0.99
     assert ssim_rgb(a, a).item() == 1
 
