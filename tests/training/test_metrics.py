@@ -1,8 +1,18 @@
 import numpy as np
 import pytest
+import scipy.signal
 import torch
 
-from training.metrics import luma, psnr_rgb, psnr_y, to_8_bits
+from training.metrics import (
+    comisr_ssim_rgb,
+    comisr_ssim_y,
+    luma,
+    psnr_rgb,
+    psnr_y,
+    ssim_rgb,
+    ssim_y,
+    to_8_bits,
+)
 
 
 def two_pictures(crop: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -36,3 +46,41 @@ def test_luma_spans_the_limited_range() -> None:
 def test_outputs_are_rounded_to_8_bits() -> None:
     x = torch.tensor([-0.1, 0.5 / 255 + 1e-4, 0.4 / 255, 1.2])
     assert to_8_bits(x).tolist() == [0, 1, 0, 255]
+
+
+def windows_ssim(a: np.ndarray, b: np.ndarray, window: np.ndarray, constants: float) -> float:
+    """By its definition, over all windows inside two (H, W) pictures."""
+
+    def mean(x: np.ndarray) -> np.ndarray:
+        return scipy.signal.convolve2d(x, window, mode="valid")
+
+    unbiased = 1 if constants == 255 else window.size / (window.size - 1)
+    c1, c2 = (0.01 * constants) ** 2, (0.03 * constants) ** 2
+    mean_a, mean_b = mean(a), mean(b)
+    variance_a = unbiased * (mean(a * a) - mean_a**2)
+    variance_b = unbiased * (mean(b * b) - mean_b**2)
+    covariance = unbiased * (mean(a * b) - mean_a * mean_b)
+    above = (2 * mean_a * mean_b + c1) * (2 * covariance + c2)
+    return float((above / ((mean_a**2 + mean_b**2 + c1) * (variance_a + variance_b + c2))).mean())
+
+
+def test_similarity_is_that_of_the_papers() -> None:
+    a, b = two_pictures(0)
+    bell = np.exp(-((np.arange(11) - 5.0) ** 2) / (2 * 1.5**2))
+    window = np.outer(bell, bell) / bell.sum() ** 2
+    channels = [windows_ssim(a[0, c].numpy(), b[0, c].numpy(), window, 255) for c in range(3)]
+    assert ssim_rgb(a, b).item() == pytest.approx(np.mean(channels), abs=1e-9)
+    y_a, y_b = (luma(x)[0, 0].numpy() for x in (a, b))
+    assert ssim_y(a, b).item() == pytest.approx(windows_ssim(y_a, y_b, window, 255), abs=1e-9)
+    assert ssim_y(a, b).item() < 0.99
+    assert ssim_rgb(a, a).item() == 1
+
+
+def test_comisr_counts_similarity_in_the_range_of_what_is_restored() -> None:
+    restored, target = two_pictures(0)
+    restored = restored / 2
+    y, target_y = (luma(x)[0, 0].numpy() for x in (restored, target))
+    expected = windows_ssim(y, target_y, np.full((7, 7), 1 / 49), float(np.ptp(y)))
+    assert comisr_ssim_y(restored, target).item() == pytest.approx(expected, abs=1e-9)
+    flat = torch.full((1, 3, 9, 9), 7.0, dtype=torch.float64)
+    assert comisr_ssim_rgb(flat, flat).item() == 1

@@ -103,9 +103,7 @@ def degrade(hr: np.ndarray, conditions: Sequence[Condition]) -> Iterator[CodedCl
     )
     draws = [_stream_draw(recipe, hr, scene, stream) for stream in streams]
     try:
-        for condition, made in zip(
-            conditions, make_streams(recipe, scene, draws, hr), strict=True
-        ):
+        for condition, made in zip(conditions, make_streams(recipe, scene, draws, hr), strict=True):
             records, stream = made.stream.frames, made.stream
             yield CodedClip(
                 condition=condition,
@@ -129,9 +127,7 @@ def _stream_settings(condition: Condition) -> StreamSettings:
     (stage,) = load_recipe(_RECIPES[condition.pixel_format]).streams[-1].stages
     assert isinstance(stage, CodecStage)
     encoder = stage.encoders[0].model_copy(update={"crf": condition.crf})
-    return StreamSettings(
-        name="coded", stages=[stage.model_copy(update={"encoders": [encoder]})]
-    )
+    return StreamSettings(name="coded", stages=[stage.model_copy(update={"encoders": [encoder]})])
 
 
 def _stream_draw(

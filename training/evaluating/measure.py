@@ -31,6 +31,8 @@ class Metric(NamedTuple):
     """from the stored value to the one in tables"""
     lower_is_better: bool = True
     """False for fidelity"""
+    has_truth: bool = False
+    """the ground truth, too, has a value that is not that of equality"""
 
 
 METRICS = {
@@ -39,9 +41,9 @@ METRICS = {
     "psnr_rgb": Metric("PSNR of RGB, dB", 2, lower_is_better=False),
     "ssim_rgb": Metric("SSIM of RGB", 3, lower_is_better=False),
     "tof": Metric("tOF, pixels", 3),
-    "warp": Metric("warping error, mean square × 10³", 3, factor=1000),
+    "warp": Metric("warping error, mean square × 10³", 3, factor=1000, has_truth=True),
     "lpips": Metric("LPIPS (AlexNet, pyiqa)", 3),
-    "niqe": Metric("NIQE (pyiqa)", 2),
+    "niqe": Metric("NIQE (pyiqa)", 2, has_truth=True),
 }
 """By their names in results.json."""
 
@@ -76,6 +78,7 @@ class Meter:
         perceptual: Mapping[str, FrameMetric],
     ) -> None:
         self._names, self._protocol, self._perceptual = names, protocol, perceptual
+        self._hr = hr
         self._target = protocol.cut(hr)
         self._pictures = _picture_metrics(protocol)
         self._flows = self._whole_flows(hr) if "tof" in names else []
@@ -87,10 +90,17 @@ class Meter:
         Returns:
             By name, a value for each frame that counts, or for each two consecutive ones.
         """
+        return self._measure(restored, self._names)
+
+    def truth(self) -> dict[str, list[float]]:
+        """The ground truth's own values, of metrics that compare nothing with it."""
+        return self._measure(self._hr, [name for name in self._names if METRICS[name].has_truth])
+
+    def _measure(self, restored: np.ndarray, names: Sequence[str]) -> dict[str, list[float]]:
         clip = self._protocol.cut(restored)
         pairs = list(zip(clip, self._target, strict=True))
         values = dict[str, list[float]]()
-        for name in self._names:
+        for name in names:
             if name == "tof":
                 values[name] = flow_errors(self._whole_flows(restored), self._flows)
             elif name == "warp":

@@ -11,15 +11,6 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-_FARNEBACK = {
-    "pyr_scale": 0.5,
-    "levels": 3,
-    "winsize": 15,
-    "iterations": 3,
-    "poly_n": 5,
-    "poly_sigma": 1.2,
-    "flags": 0,
-}
 _MEDIUM_PRESET = cv2.DISOPTICAL_FLOW_PRESET_MEDIUM
 
 
@@ -31,7 +22,19 @@ def gray_frames(clip: np.ndarray) -> list[np.ndarray]:
 def farneback_flows(clip: np.ndarray) -> Iterator[np.ndarray]:
     """Optical flow from each frame to the next, (H, W, 2) float32, as TecoGAN computes it."""
     for previous, following in pairwise(gray_frames(clip)):
-        yield cv2.calcOpticalFlowFarneback(previous, following, None, **_FARNEBACK)
+        flow = np.empty((*previous.shape, 2), np.float32)
+        yield cv2.calcOpticalFlowFarneback(
+            previous,
+            following,
+            flow,
+            pyr_scale=0.5,
+            levels=3,
+            winsize=15,
+            iterations=3,
+            poly_n=5,
+            poly_sigma=1.2,
+            flags=0,
+        )
 
 
 def flow_errors(flows: Sequence[np.ndarray], target_flows: Sequence[np.ndarray]) -> list[float]:
@@ -64,7 +67,9 @@ def motions(clip: np.ndarray) -> Iterator[Motion]:
     """
     dis = cv2.DISOpticalFlow.create(_MEDIUM_PRESET)
     for previous, current in pairwise(gray_frames(clip)):
-        backward, forward = dis.calc(current, previous, None), dis.calc(previous, current, None)
+        # A flow to begin with must be None: DIS would start from what is in it.
+        backward: np.ndarray = dis.calc(current, previous, None)  # type: ignore[call-overload]
+        forward: np.ndarray = dis.calc(previous, current, None)  # type: ignore[call-overload]
         yield Motion(backward, _visible(backward, forward))
 
 
