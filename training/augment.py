@@ -81,7 +81,11 @@ def _exchanged(vectors: np.ndarray) -> np.ndarray:
     return exchanged
 
 
-_PIXELS = {"hflip": _mirrored(_LEFT_RIGHT), "vflip": _mirrored(_TOP_BOTTOM), "transpose": _transposed}
+_PIXELS = {
+    "hflip": _mirrored(_LEFT_RIGHT),
+    "vflip": _mirrored(_TOP_BOTTOM),
+    "transpose": _transposed,
+}
 
 
 def turn_pixels(frames: np.ndarray, turns: Sequence[str]) -> np.ndarray:

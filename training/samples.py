@@ -13,7 +13,6 @@ from schemas.sample import (
     HR_MEMBER,
     JSON_MEMBER,
     Frame,
-    LrKind,
     Member,
     Sample,
     SampleKind,
@@ -22,7 +21,8 @@ from schemas.sample import (
     mv_member,
 )
 from schemas.shard import MemberParts, ShardError, read_member
-from training.batch import AlignedWindow, CodedFrames, Window
+from training.aligned import AlignedWindow, CodedFrames, strength
+from training.batch import Window
 from training.draw import Cut, WindowDraw
 from training.index import Entry
 from training.shards import Shards
@@ -67,9 +67,7 @@ def read_aligned(shards: Shards, entry: Entry, cut: Cut) -> AlignedWindow:
     return _read_sample(shards, entry, lambda file, sample: _read_aligned(file, entry, sample, cut))
 
 
-def _read_sample(
-    shards: Shards, entry: Entry, read: Callable[[BinaryIO, Sample], _Read]
-) -> _Read:
+def _read_sample(shards: Shards, entry: Entry, read: Callable[[BinaryIO, Sample], _Read]) -> _Read:
     """What `read` takes of a sample's shard, which is mended once where that fails."""
     was_mended = False
     while True:
@@ -115,10 +113,10 @@ def _read_aligned(file: BinaryIO, entry: Entry, sample: Sample, cut: Cut) -> Ali
         kind=sample.kind,
         streams=[
             CodedFrames(
+                name=stream.name,
                 lr=_read_lr(file, entry, stream, cut),
                 frame_type=_type_codes(stream.frames[frames]),
-                crf=stream.crf,
-                is_compressed=stream.lr_kind is LrKind.CODEC,
+                strength=strength(stream),
             )
             for stream in sample.streams
         ],
