@@ -10,7 +10,7 @@ import numpy as np
 from benchmarks.anchors.cavsr import anchor_flow, no_flow, released_flow
 from training.evaluating import degradation
 from training.evaluating.clips import find_clips
-from training.evaluating.degradation import conditions_of, degrade
+from training.evaluating.degradation import PixelFormat, conditions_of, degrade
 from transforms.motion import Flow, dense_flow
 
 CRFS = (15.0, 25.0, 35.0)
@@ -47,7 +47,7 @@ def coded_clips(
     crfs: Sequence[float | None],
     flow: str = "codec",
     frames: int | None = None,
-    pixel_format: str = "yuv420p",
+    pixel_format: PixelFormat = "yuv420p",
 ) -> Iterator[Coded]:
     """Clips, coded whole; made once and kept.
 
@@ -75,7 +75,7 @@ def coded_clips(
 _Arrays = tuple[np.ndarray, degradation.CodedClip]
 
 
-def _code(hr: np.ndarray, crf: float | None, flow: str, pixel_format: str) -> _Arrays:
+def _code(hr: np.ndarray, crf: float | None, flow: str, pixel_format: PixelFormat) -> _Arrays:
     (condition,) = conditions_of([crf], [pixel_format])
     with patch.object(degradation, "dense_flow", FLOWS[flow]):
         (coded,) = degrade(hr, [condition])

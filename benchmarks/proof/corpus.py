@@ -58,7 +58,7 @@ def picture_recipe() -> Recipe:
     (branches,) = [x["branches"] for x in vcisr["streams"][0]["stages"] if x["op"] == "choice"]
     codec = branches[0]["stages"][-1]
     encoders = [{**encoder, "weight": 1} for encoder in codec["encoders"]]
-    streams = [
+    streams: list[dict[str, Any]] = [
         {"name": "codecs", "stages": [{"op": "codec", "encoders": encoders}]},
         {"name": "jpeg", "stages": [_JPEG]},
         {"name": "clean"},

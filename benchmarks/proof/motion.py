@@ -58,6 +58,6 @@ def _dis(coded: Coded) -> list[np.ndarray]:
         field = np.zeros_like(coded.flow.previous)
         for t in range(len(gray)):
             if 0 <= t + step < len(gray):
-                field[t] = estimate.calc(gray[t], gray[t + step], None)
+                field[t] = estimate.calc(gray[t], gray[t + step], field[t])
         fields.append(field)
     return fields

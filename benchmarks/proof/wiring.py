@@ -33,7 +33,7 @@ def measure_wiring(name: str, side: int = 16) -> Wiring:
     for _ in range(_STEPS):
         optimizer.zero_grad()
         restored = network.restorations(lr, types, *flows)
-        sum((x - target).abs().mean() for x in restored).backward()
+        torch.stack([(x - target).abs().mean() for x in restored]).sum().backward()
         optimizer.step()
     silent = [p for p in network.parameters() if p.grad is None or not p.grad.any()]
     network.eval()
