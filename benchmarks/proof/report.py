@@ -4,8 +4,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-import matplotlib
 import numpy as np
+from matplotlib.figure import Figure
 
 from benchmarks.proof.clips import CRFS
 from benchmarks.proof.intervals import Interval, interval
@@ -14,9 +14,6 @@ from benchmarks.proof.scores import AS_IT_IS, ClipScore
 from benchmarks.proof.variants import FULL
 from benchmarks.proof.wiring import Wiring
 from training.scoring import PairAccuracy
-
-matplotlib.use("Agg")
-from matplotlib import pyplot as plt  # noqa: E402 - behind the choice of a backend without a screen
 
 STREAMS = ["clean", *(f"{crf:g}" for crf in CRFS)]
 """What Vid4 is measured at."""
@@ -138,7 +135,8 @@ def _is(score: ClipScore, stream: str, representation: str = AS_IT_IS) -> bool:
 
 def plot_differences(path: Path, found: Sequence[Difference], title: str) -> None:
     """Intervals side by side, a colour for each stream."""
-    figure, axes = plt.subplots(figsize=(8, 0.55 * len(found) + 1.6), layout="constrained")
+    figure = Figure(figsize=(8, 0.55 * len(found) + 1.6), layout="constrained")
+    axes = figure.subplots()
     streams = list(dict.fromkeys(stream for x in found for stream in x.values))
     for number, stream in enumerate(streams):
         chosen = [(i, x.values[stream]) for i, x in enumerate(found) if stream in x.values]
@@ -153,7 +151,6 @@ def plot_differences(path: Path, found: Sequence[Difference], title: str) -> Non
     axes.set_title(title, fontsize=10)
     axes.legend(fontsize=8)
     figure.savefig(path, dpi=110)
-    plt.close(figure)
 
 
 def curves(found: Mapping[str, BySeed]) -> list[Difference]:

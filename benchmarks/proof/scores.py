@@ -44,10 +44,11 @@ class ClipScore(Record):
     """one letter a frame"""
     psnr_y: list[float]
     """dB"""
-    ssim_y: list[float] = []
+    ssim_y: list[float] | None = None
 
     def mean_ssim(self) -> float:
-        """Over all frames."""
+        """Over all frames, where it was measured."""
+        assert self.ssim_y is not None
         return float(np.mean(self.ssim_y))
 
     def mean_psnr(self, of_type: str = "IPB") -> float:
