@@ -27,10 +27,10 @@ class PretrainConfig(StreamSettings):
     """the highest; rises to it along a line, falls to 0 along a cosine"""
     weight_decay: _Weight = 1e-4
     """of Adam: the part of a weight that is added to its gradient"""
+    margin: _Positive = 0.5
+    """by how much scores are to differ between two types, and between CRFs that are far apart"""
     margin_per_crf: _Positive = 0.1
-    """by how much scores are to differ for each step of CRF between two frames of one type"""
-    margin_of_types: _Positive = 0.5
-    """by how much scores are to differ between two types, at one CRF"""
+    """by how much for each step of CRF between two frames of one type, up to `margin`"""
     within_weight: _Weight = 0.25
     """of pairs of one type and one clip that differ in CRF"""
     across_weight: _Weight = 0.45
@@ -79,8 +79,8 @@ def comparable(coding: Coding, rows: Tensor | slice = slice(None)) -> Pairs:
 def ranking_loss(score_N: Tensor, coding: Coding, config: PretrainConfig) -> Tensor:
     """Hinge loss over all pairs, the weighted sum of the means of each kind (CAVSR, section 3.2).
 
-    A pair costs what its scores lack of their margin: max(0, margin - (higher - lower)). Margins of
-    CRFs grow with their difference, so that one quality in two contents costs next to nothing.
+    A pair costs what its scores lack of their margin: max(0, margin - (higher - lower)). Those of
+    CRFs that are near each other are small: between two contents, they tell next to nothing.
     """
     difference_NN = score_N[:, None] - score_N
     apart_NN = coding.strength[:, None] - coding.strength
@@ -91,9 +91,9 @@ def ranking_loss(score_N: Tensor, coding: Coding, config: PretrainConfig) -> Ten
         # Not by indices: their number would have to be waited for on a GPU.
         return torch.where(chosen_NN, lacking, 0).sum() / chosen_NN.sum().clamp(min=1)
 
-    margin_NN = config.margin_per_crf * apart_NN
+    margin_NN = (config.margin_per_crf * apart_NN).clamp(max=config.margin)
     return (
         config.within_weight * cost(pairs.within, margin_NN)
         + config.across_weight * cost(pairs.across, margin_NN)
-        + config.types_weight * cost(pairs.types, config.margin_of_types)
+        + config.types_weight * cost(pairs.types, config.margin)
     )

@@ -8,7 +8,7 @@ from training.ranking import PretrainConfig, comparable, ranking_loss
 
 I, P, B = 0, 1, 2  # noqa: E741 - the codec's own names
 ONLY_WITHIN = PretrainConfig(
-    margin_per_crf=0.1, margin_of_types=0.5, within_weight=1, across_weight=0, types_weight=0
+    margin_per_crf=0.1, margin=1.5, within_weight=1, across_weight=0, types_weight=0
 )
 
 
@@ -48,7 +48,7 @@ def test_frames_without_a_strength_are_compared_with_nothing() -> None:
     assert pairs_of(comparable(frames).across) == [(3, 2)]
     assert not comparable(frames).within.any() and not comparable(frames).types.any()
     scores = torch.zeros(4, requires_grad=True)
-    loss = ranking_loss(scores, frames, PretrainConfig(across_weight=1))
+    loss = ranking_loss(scores, frames, PretrainConfig(across_weight=1, margin=9))
     loss.backward()
     assert loss.item() == pytest.approx(1)  # 10 steps of 0.1 are lacking
     assert scores.grad is not None and scores.grad.tolist() == [0, 0, 1, -1]
@@ -61,19 +61,24 @@ def test_rows_are_those_of_the_whole_table() -> None:
         assert torch.equal(part, whole[rows])
 
 
-@pytest.mark.parametrize(("difference", "loss"), [(0, 2), (1.5, 0.5), (2, 0), (7, 0), (-1, 3)])
+@pytest.mark.parametrize(("difference", "loss"), [(0, 1), (0.75, 0.25), (1, 0), (7, 0), (-1, 2)])
 def test_a_pair_costs_what_it_lacks_of_its_margin(difference: float, loss: float) -> None:
-    frames = coding((15, P, 0), (35, P, 0))
+    frames = coding((15, P, 0), (25, P, 0))
     found = ranking_loss(torch.tensor([0, difference]), frames, ONLY_WITHIN)
     assert found.item() == pytest.approx(loss)
+
+
+def test_margins_do_not_grow_for_ever() -> None:
+    frames = coding((10, P, 0), (50, P, 0))
+    assert ranking_loss(torch.zeros(2), frames, ONLY_WITHIN).item() == pytest.approx(1.5)
 
 
 def test_kinds_of_pairs_are_weighted_means() -> None:
     frames = coding((10, I, 0), (10, P, 0), (20, P, 0), (30, P, 1))
     config = PretrainConfig(
-        margin_per_crf=0.1, margin_of_types=0.5, within_weight=2, across_weight=3, types_weight=4
+        margin_per_crf=0.1, margin=1.5, within_weight=2, across_weight=3, types_weight=4
     )
-    lacking = 2 * 1 + 3 * (2 + 1) / 2 + 4 * 0.5
+    lacking = 2 * 1 + 3 * (1.5 + 1) / 2 + 4 * 1.5
     assert ranking_loss(torch.zeros(4), frames, config).item() == pytest.approx(lacking)
 
 
