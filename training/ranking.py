@@ -19,23 +19,25 @@ _Positive = Annotated[float, Field(gt=0)]
 class PretrainConfig(StreamSettings):
     """What decides a pretrained encoder, apart from dataset and architecture."""
 
-    batch_size: Count = 8
+    batch_size: Count = 4
     """samples in a batch, each with all of its LR streams"""
-    steps: Count = 1000
+    frames: Count = 4
+    """of each stream, evenly spread from a clip's first one"""
+    steps: Count = 2500
     """optimizer steps"""
-    learning_rate: _Positive = 2e-3
+    learning_rate: _Positive = 4e-3
     """the highest; rises to it along a line, falls to 0 along a cosine"""
-    weight_decay: _Weight = 1e-4
+    weight_decay: _Weight = 1e-5
     """of Adam: the part of a weight that is added to its gradient"""
-    margin: _Positive = 0.5
+    margin: _Positive = 1.0
     """by how much scores are to differ between two types, and between CRFs that are far apart"""
     margin_per_crf: _Positive = 0.1
     """by how much for each step of CRF between two frames of one type, up to `margin`"""
-    within_weight: _Weight = 0.25
+    within_weight: _Weight = 0.6
     """of pairs of one type and one clip that differ in CRF"""
-    across_weight: _Weight = 0.45
+    across_weight: _Weight = 0.2
     """of pairs of one type and two clips that differ in CRF"""
-    types_weight: _Weight = 0.3
+    types_weight: _Weight = 0.2
     """of pairs of one clip and one CRF that differ in type"""
 
 
