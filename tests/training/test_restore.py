@@ -287,9 +287,7 @@ def test_a_folder_is_restored_picture_by_picture(
     assert not (tmp_path / "clip").exists()
 
 
-def test_numbered_frames_are_a_clip_where_that_is_said(
-    spy: Spy, run: Path, tmp_path: Path
-) -> None:
+def test_numbered_frames_are_a_clip_where_that_is_said(spy: Spy, run: Path, tmp_path: Path) -> None:
     folder = tmp_path / "frames"
     folder.mkdir()
     for number in range(7):

@@ -88,7 +88,7 @@ def test_all_that_cannot_be_used_is_told_at_once(tmp_path: Path) -> None:
     (tmp_path / "cut.mkv").write_bytes(b"\x1aE\xdf\xa3" + bytes(50))
     told = refusal(tmp_path)
     assert "3 clips" in told and "frames of 2 sizes" in told
-    assert "broken: cannot be read" in told and "cut: cannot be read" in told
+    assert "broken: cannot be read" in told and "cut.mkv is no video" in told
 
 
 def test_long_clips_are_refused_with_a_cure(
