@@ -88,6 +88,9 @@ def find_clips(data: Path, most_frames: int | None = None) -> list[ClipFile]:
     if problems:
         head = f"{counted(len(problems), 'clip')} in {data} cannot be used: take them out"
         raise UserError("\n  ".join([head, *problems[:_MOST_PROBLEMS]]))
+    names = [clip.name for clip in clips]
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise UserError(f"several clips in {data} are called {', '.join(twice)}: rename them")
     if not clips:
         raise UserError(
             f"--data {data} holds no clip: neither folders of pictures, pictures (PNG, JPEG, WebP, "
@@ -107,10 +110,20 @@ def _sources(data: Path) -> Iterator[tuple[str, list[Path] | Path]]:
             pictures.append(path)
         elif kind == "video":
             yield path.stem, path
-    if len(pictures) > 1 and all(_NUMBERED.fullmatch(path.stem) for path in pictures):
+    if len(pictures) > 1 and _are_frames(pictures):
         yield data.resolve().name, pictures
     else:
         yield from ((path.stem, [path]) for path in pictures)
+
+
+def _are_frames(pictures: Sequence[Path]) -> bool:
+    if not all(_NUMBERED.fullmatch(path.stem) for path in pictures):
+        return False
+    try:
+        open_source(pictures, "")
+    except UserError:  # of several sizes; what cannot be read is told as a clip of its own
+        return False
+    return True
 
 
 def _visible(folder: Path) -> list[Path]:

@@ -58,6 +58,9 @@ def test_numbered_pictures_are_one_clip_others_are_clips_of_their_own(tmp_path: 
     write_pictures(tmp_path / "named", ["kodim01.png", "kodim02.png", "butterfly.png"])
     assert found(tmp_path / "numbered") == {"numbered": 2}
     assert found(tmp_path / "named") == {"butterfly": 1, "kodim01": 1, "kodim02": 1}
+    write_pictures(tmp_path / "sizes", ["0801.png"])
+    write_pictures(tmp_path / "sizes", ["0802.png"], size=(32, 24))
+    assert found(tmp_path / "sizes") == {"0801": 1, "0802": 1}
 
 
 def test_a_video_is_a_clip(tmp_path: Path) -> None:
@@ -66,6 +69,19 @@ def test_a_video_is_a_clip(tmp_path: Path) -> None:
     assert (clip.name, clip.frames, clip.height, clip.width) == ("夜", 3, 24, 32)
     assert clip.read()[:, 0, 0, 0].tolist() == [0, 40, 80]
     assert found(tmp_path, 2) == {"夜": 2}
+
+
+def test_a_damaged_video_is_refused(tmp_path: Path) -> None:
+    write_video(tmp_path / "whole.mkv", 3)
+    data = (tmp_path / "whole.mkv").read_bytes()
+    middle = len(data) // 2
+    (tmp_path / "whole.mkv").write_bytes(data[:middle] + bytes(40) + data[middle + 40 :])
+    assert "damaged" in refusal(tmp_path)
+
+
+def test_names_are_unique(tmp_path: Path) -> None:
+    write_pictures(tmp_path, ["a.png", "a.webp", "b.png"])
+    assert "are called a: rename them" in refusal(tmp_path)
 
 
 def test_sides_are_cropped_to_multiples_of_the_scale(tmp_path: Path) -> None:
