@@ -5,7 +5,7 @@ long.
 """
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import cv2
 import numpy as np
@@ -79,6 +79,20 @@ def _exchanged(vectors: np.ndarray) -> np.ndarray:
     exchanged = np.empty_like(vectors)
     exchanged[..., _X], exchanged[..., _Y] = vectors[..., _Y], vectors[..., _X]
     return exchanged
+
+
+_PIXELS = {
+    "hflip": _mirrored(_LEFT_RIGHT),
+    "vflip": _mirrored(_TOP_BOTTOM),
+    "transpose": _transposed,
+}
+
+
+def turn_pixels(frames: np.ndarray, turns: Sequence[str]) -> np.ndarray:
+    """(T, H, W, 3) uint8 frames, turned by the functions above, which go by their names."""
+    for turn in turns:
+        frames = _PIXELS[turn](frames)
+    return frames
 
 
 AUGMENTATIONS = (hflip, vflip, transpose)

@@ -16,7 +16,15 @@ from transforms.motion import Flow
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Window:
+class Reading:
+    """What is read of a sample for a batch."""
+
+    skipped: tuple[str, ...] = ()
+    """samples that were damaged, and for which this one is here"""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Window(Reading):
     """T frames of one LR stream of one sample with their HR, cropped to aligned rectangles."""
 
     key: str
@@ -39,8 +47,6 @@ class Window:
     """(T,) float32, mean quantiser in the codec's own scale, -1 where it is not known"""
     crf: float
     """constant rate factor of the stream, -1 where its rate was controlled otherwise, or not"""
-    skipped: tuple[str, ...] = ()
-    """samples that were damaged, and for which this one is here"""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

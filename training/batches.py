@@ -13,9 +13,9 @@ says, so the last batch of a length may be smaller.
 import dataclasses
 import logging
 import operator
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -23,9 +23,9 @@ from schemas.manifest import DatasetError, read_manifest
 from schemas.store import Place
 from schemas.view import ANY
 from training.augment import AUGMENTATIONS
-from training.batch import Batch, Window, collate
+from training.batch import Batch, Reading, Window, collate
 from training.config import StreamSettings, UserError
-from training.draw import Cut
+from training.draw import Cut, WindowDraw
 from training.index import Entry, SampleIndex, read_index
 from training.items import (
     Choice,
@@ -46,6 +46,11 @@ logger = logging.getLogger(__name__)
 _MOST_SCALE = 2.0  # fractions of weights that sum to less than a half are told of
 _MOST_TRIED = 100  # samples in place of one; if all are damaged, it is not the samples
 _SHARDS_AHEAD = 4  # copied while those before them are read
+
+
+_Read = TypeVar("_Read", bound=Reading)
+Reader = Callable[[Shards, Entry, WindowDraw], _Read]
+"""Reads what was drawn of a sample."""
 
 
 class Part(NamedTuple):
@@ -154,12 +159,20 @@ class Batches:
         Raises:
             DatasetError: if a sample is damaged.
         """
+        return collate(self.read(number, read_turned))
+
+    def read(self, number: int, read: Reader[_Read]) -> list[_Read]:
+        """What `read` makes of the items of batch `number`.
+
+        Raises:
+            DatasetError: if a sample is damaged.
+        """
         epoch_number, batch = divmod(number, self.per_epoch)
         epoch = self._order_of(epoch_number)
         positions = epoch.batches.batch(batch)
         self._expect_shards(epoch, positions)
         items = [(int(epoch.chosen.item[at]), int(epoch.chosen.repeat[at])) for at in positions]
-        return collate([self._readable_window(*item, epoch_number) for item in items])
+        return [self._readable(*item, epoch_number, read) for item in items]
 
     def close(self) -> None:
         """Read nothing more for now."""
@@ -231,25 +244,27 @@ class Batches:
                 scale,
             )
 
-    def _readable_window(self, index: int, repeat: int, epoch: int) -> Window:
-        """The window of an item, or of another in its group where it is damaged."""
+    def _readable(self, index: int, repeat: int, epoch: int, read: Reader[_Read]) -> _Read:
+        """What is read of an item, or of another in its group where it is damaged."""
         item = self._item(index, repeat)
         try:
-            return self._window(item, epoch)
+            return read(self.shards, item.entry, self._draw(item, epoch))
         except DatasetError as error:
             if self._settings.damaged == "refuse":
                 raise
             logger.warning("skipped: %s", error)
-        return dataclasses.replace(self._stand_in(item, epoch, index), skipped=(item.entry.key,))
+        stand_in = self._stand_in(item, epoch, index, read)
+        return dataclasses.replace(stand_in, skipped=(item.entry.key,))
 
-    def _stand_in(self, item: _Item, epoch: int, index: int) -> Window:
-        """A window of another item, drawn at random, and what of it for this place alone."""
+    def _stand_in(self, item: _Item, epoch: int, index: int, read: Reader[_Read]) -> _Read:
+        """What is read of another item, drawn at random, and what of it for this place alone."""
         rng = generator("stand-in", self._settings.seed, epoch, *item.identity)
         group = np.flatnonzero(self._group == self._group[index])
         for number in rng.choice(group, min(_MOST_TRIED, len(group)), replace=False):
             other = self._item(int(number), repeat=0)
             try:
-                return self._window(other, epoch, *item.identity)
+                draw = self._draw(other, epoch, *item.identity)
+                return read(self.shards, other.entry, draw)
             except DatasetError as error:
                 logger.debug("nor can it be read: %s", error)
         raise DatasetError(
@@ -267,19 +282,23 @@ class Batches:
             num_frames=int(self._window_frames[index]),
         )
 
-    def _window(self, item: _Item, epoch: int, *in_place_of: str | int) -> Window:
+    def _draw(self, item: _Item, epoch: int, *in_place_of: str | int) -> WindowDraw:
         rng = generator("window", self._settings.seed, epoch, *item.identity, *in_place_of)
         cut = _draw_cut(item, self._settings, self._num_streams, rng)
-        window = read_window(self.shards, item.entry, cut)
-        turns = [turn for turn in AUGMENTATIONS if rng.random() < 0.5]
-        for turn in turns:
-            window = turn(window)
-        assert window.draw is not None
-        names = tuple(turn.__name__ for turn in turns)
-        return dataclasses.replace(window, draw=dataclasses.replace(window.draw, turns=names))
+        names = tuple(turn.__name__ for turn in AUGMENTATIONS if rng.random() < 0.5)
+        return WindowDraw(key=item.entry.key, shard=item.entry.shard, cut=cut, turns=names)
 
     def __getstate__(self) -> dict[str, Any]:
         return {**vars(self), "_epochs": {}}
+
+
+def read_turned(shards: Shards, entry: Entry, draw: WindowDraw) -> Window:
+    """Read the window that was drawn of a sample, and turn it."""
+    window = read_window(shards, entry, draw.cut)
+    for turn in AUGMENTATIONS:
+        if turn.__name__ in draw.turns:
+            window = turn(window)
+    return dataclasses.replace(window, draw=draw)
 
 
 def room_of_copies(sizes: Sequence[int], mixed_shards: int) -> int:

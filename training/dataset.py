@@ -13,15 +13,15 @@ import operator
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch.distributed
 from torch.utils.data import IterableDataset, get_worker_info
 
 from schemas.store import Place, StorePath, place
 from schemas.wording import counted
-from training.batch import Batch
-from training.batches import Batches, Part
+from training.batch import Batch, Reading, collate
+from training.batches import Batches, Part, Reader, read_turned
 from training.config import StreamSettings, UserError
 from training.shards import CacheOptions
 from training.turns import Turns
@@ -32,6 +32,8 @@ _STATE_VERSION = 1
 _MOST_RATIOS = 10_000
 _DECIDING = set(StreamSettings.model_fields) - {"uneven", "damaged"}
 """Settings that decide what is in batch n."""
+
+_Read = TypeVar("_Read", bound=Reading)
 
 
 class SampleStream(IterableDataset[Batch]):
@@ -101,9 +103,17 @@ class SampleStream(IterableDataset[Batch]):
         Raises:
             DatasetError: if a sample is damaged.
         """
+        return collate(self.read(number, read_turned))
+
+    def read(self, number: int, read: Reader[_Read]) -> list[_Read]:
+        """What another reader makes of the items of batch `number`.
+
+        Raises:
+            DatasetError: if a sample is damaged.
+        """
         self._process.check(self.parts)
         part, own_number = self._turns.part(operator.index(number))
-        return self.parts[part].batch(own_number)
+        return self.parts[part].read(own_number, read)
 
     def part_of(self, number: int) -> Batches:
         """The part that gives batch `number`."""

@@ -1,6 +1,7 @@
 """What pictures of batches are drawn with: text on white paper, and colours for motion."""
 
 import math
+from collections.abc import Sequence
 
 import cv2
 import numpy as np
@@ -41,6 +42,10 @@ class Sheet:
     def bar(self, x: float, y: float, width: float, height: float, color: Color) -> None:
         """Fill a rectangle."""
         self._draw.rectangle((x, y, x + width - 1, y + height - 1), color)
+
+    def line(self, points: Sequence[tuple[float, float]], color: Color, width: int = 1) -> None:
+        """Join points, (x, y) each, by straight lines."""
+        self._draw.line(list(points), color, width, joint="curve")
 
     def paste(self, pixels: np.ndarray, x: int, y: int) -> None:
         """Put down an (H, W, 3) uint8 picture, within a fine line."""

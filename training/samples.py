@@ -1,7 +1,8 @@
 """Random access: one window of one sample, by the byte ranges of the dataset's index."""
 
 import json
-from typing import BinaryIO
+from collections.abc import Callable
+from typing import BinaryIO, TypeVar
 
 import numpy as np
 from pydantic import ValidationError
@@ -20,6 +21,7 @@ from schemas.sample import (
     mv_member,
 )
 from schemas.shard import MemberParts, ShardError, read_member
+from training.aligned import AlignedWindow, CodedFrames, strength
 from training.batch import Window
 from training.draw import Cut, WindowDraw
 from training.index import Entry
@@ -30,6 +32,9 @@ from transforms.motion import Flow, dense_flow, read_blocks
 
 _DAMAGE = (ShardError, ValidationError, CodecError, OSError)
 """What reading raises of bytes that are not those that were written, or cannot be read."""
+
+
+_Read = TypeVar("_Read")
 
 
 def read_window(shards: Shards, entry: Entry, cut: Cut) -> Window:
@@ -45,11 +50,30 @@ def read_window(shards: Shards, entry: Entry, cut: Cut) -> Window:
         SchemaVersionError: if an incompatible release wrote the sample.
         StoreError: if the shard lies in a store, which refuses or does not come back.
     """
+    return _read_sample(shards, entry, lambda file, sample: _read_window(file, entry, sample, cut))
+
+
+def read_aligned(shards: Shards, entry: Entry, cut: Cut) -> AlignedWindow:
+    """Read and decode the same part of every LR stream of a sample, and nothing of HR.
+
+    Args:
+        shards: of the dataset.
+        entry: the sample.
+        cut: the part; inside the sample. Its stream plays no part.
+
+    Raises:
+        DatasetError, SchemaVersionError, StoreError: as `read_window`.
+    """
+    return _read_sample(shards, entry, lambda file, sample: _read_aligned(file, entry, sample, cut))
+
+
+def _read_sample(shards: Shards, entry: Entry, read: Callable[[BinaryIO, Sample], _Read]) -> _Read:
+    """What `read` takes of a sample's shard, which is mended once where that fails."""
     was_mended = False
     while True:
         try:
             with shards.open(entry.shard) as file:
-                return _read_window(file, entry, cut)
+                return read(file, _checked_sample(file, entry))
         except _DAMAGE as error:
             if was_mended or not shards.mend(entry.shard):
                 path = f"{shards.dataset}/data/{entry.shard}.tar"
@@ -58,27 +82,54 @@ def read_window(shards: Shards, entry: Entry, cut: Cut) -> Window:
             was_mended = True
 
 
-def _read_window(file: BinaryIO, entry: Entry, cut: Cut) -> Window:
+def _checked_sample(file: BinaryIO, entry: Entry) -> Sample:
     sample = _parse_sample(read_member(file, _member(entry, JSON_MEMBER)))
     if (sample.key, sample.num_frames) != (entry.key, entry.num_frames):
         raise ShardError(f"sample {sample.key} of {sample.num_frames} frames is there")
+    return sample
+
+
+def _read_window(file: BinaryIO, entry: Entry, sample: Sample, cut: Cut) -> Window:
     stream = sample.streams[cut.stream]
     frames = stream.frames[cut.start : cut.start + cut.count]
-    lr_bytes = read_member(file, _member(entry, lr_member(cut.stream)))
     return Window(
         key=sample.key,
         draw=WindowDraw(key=sample.key, shard=entry.shard, cut=cut),
         stream_name=stream.name,
         kind=sample.kind,
-        lr=decode_lr(
-            stream, lr_bytes, cut.start, cut.count, cut.top, cut.left, cut.height, cut.width
-        ),
+        lr=_read_lr(file, entry, stream, cut),
         hr=_read_hr(file, entry, sample, cut),
         flow=_read_flow(file, entry, stream, cut),
-        frame_type=np.array([frame.frame_type.code for frame in frames], np.int64),
+        frame_type=_type_codes(frames),
         qp=_mean_qp(frames),
         crf=stream.crf,
     )
+
+
+def _read_aligned(file: BinaryIO, entry: Entry, sample: Sample, cut: Cut) -> AlignedWindow:
+    frames = slice(cut.start, cut.start + cut.count)
+    return AlignedWindow(
+        key=sample.key,
+        kind=sample.kind,
+        streams=[
+            CodedFrames(
+                name=stream.name,
+                lr=_read_lr(file, entry, stream, cut),
+                frame_type=_type_codes(stream.frames[frames]),
+                strength=strength(stream),
+            )
+            for stream in sample.streams
+        ],
+    )
+
+
+def _read_lr(file: BinaryIO, entry: Entry, stream: Stream, cut: Cut) -> np.ndarray:
+    data = read_member(file, _member(entry, lr_member(stream.stream)))
+    return decode_lr(stream, data, cut.start, cut.count, cut.top, cut.left, cut.height, cut.width)
+
+
+def _type_codes(frames: list[Frame]) -> np.ndarray:
+    return np.array([frame.frame_type.code for frame in frames], np.int64)
 
 
 def _member(entry: Entry, name: str) -> Member:

@@ -53,6 +53,20 @@ def _add_model_options(parser: argparse.ArgumentParser) -> None:
         help=f"the network: {names}, or a TOML file (default: xs, of --task sisr compact)",
     )
 
+    add(
+        "--encoder",
+        type=Path,
+        default=None,
+        metavar="RUN",
+        help="begin with the compression encoder of this run of training.pretrain",
+    )
+    add(
+        "--freeze-encoder",
+        dest="trains_encoder",
+        action="store_false",
+        help="leave it as it was pretrained, as CAVSR does",
+    )
+
 
 def _add_training_options(parser: argparse.ArgumentParser) -> None:
     defaults, add = TrainConfig(), parser.add_argument

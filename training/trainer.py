@@ -6,6 +6,7 @@ the gradient of the warp adds up in no fixed order there.
 
 import copy
 import dataclasses
+import hashlib
 import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -22,6 +23,7 @@ from training.batches import Part
 from training.card import CARD_NAME, model_card
 from training.checkpoint import (
     STATE_NAME,
+    WEIGHTS_NAME,
     RunConfig,
     TrainedOn,
     TrainingState,
@@ -34,6 +36,7 @@ from training.config import TrainConfig, UserError
 from training.dataset import SampleStream
 from training.models.cavsr import Cavsr, CavsrConfig
 from training.models.configs import AnyConfig, at_scale, build
+from training.pretraining import load_encoder
 from training.processes import Processes, joined
 from training.report import LOG_EVERY_STEPS, RunLog, read_scores, write_scores
 from training.shards import CacheOptions
@@ -61,6 +64,8 @@ class RunOptions:
     """compile the parts that repeat (torch.compile)"""
     checkpoint_activations: bool = False
     """compute a step's activations again for its gradient: less memory for longer clips"""
+    encoder: Path | None = None
+    """the run of `training.pretrain` whose encoder is taken"""
     resume: bool = False
     """go on from the run's checkpoint"""
 
@@ -105,6 +110,7 @@ class _Run:
         options: RunOptions,
         processes: Processes,
     ) -> None:
+        config = _with_encoder(config, options)
         self._config, self._options, self._processes = config, options, processes
         cache = CacheOptions(gib=options.cache_gib)
         stream = SampleStream(parts, "train", config, cache)
@@ -231,7 +237,12 @@ def _prepare(config: RunConfig, options: RunOptions, processes: Processes) -> Tr
             "--checkpoint-activations is for networks of clips: leave it out for pictures"
         )
     torch.manual_seed(config.training.seed)
-    model = build(config.model).to(processes.device)
+    model = build(config.model)
+    if options.encoder is not None:
+        _take_encoder(model, options.encoder)
+    if not config.training.trains_encoder and isinstance(model, Cavsr):
+        model.freeze_encoder()
+    model.to(processes.device)
     # Typed for whole modules only: weights of four dimensions are turned, others stay.
     model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     average = copy.deepcopy(model).requires_grad_(False).eval()
@@ -258,6 +269,29 @@ def _go_on(state: TrainingState, config: RunConfig, run: Path) -> None:
             f"{run} has taken {counted(state.step, 'step')} already, --steps asks for "
             f"{config.training.steps}: ask for more"
         )
+
+
+def _with_encoder(config: TrainConfig, options: RunOptions) -> TrainConfig:
+    if options.encoder is None:
+        if not config.trains_encoder:
+            raise UserError("--freeze-encoder without --encoder: give a pretrained one")
+        return config
+    weights = options.encoder / WEIGHTS_NAME
+    load_encoder(options.encoder)  # there, and whole
+    sha256 = hashlib.sha256(weights.read_bytes()).hexdigest()
+    return config.model_copy(update={"encoder_sha256": sha256})
+
+
+def _take_encoder(model: nn.Module, run: Path) -> None:
+    found, weights = load_encoder(run)
+    if not isinstance(model, Cavsr) or model.encoder is None:
+        raise UserError(f"--encoder {run}: the network of --config has none: leave it out")
+    if found != model.config.encoder:
+        raise UserError(
+            f"--encoder {run} has {found!r}, the network of --config {model.config.encoder!r}: "
+            "pretrain with the same --config"
+        )
+    model.encoder.load_state_dict(weights)
 
 
 def _make_folder(run: Path) -> None:

@@ -4,6 +4,8 @@ Shapes: N pictures, H and W LR rows and columns, D channels of the representatio
 rows and columns, ceil(H/4) and ceil(W/4).
 """
 
+from typing import TypeVar
+
 import torch
 from torch import Tensor, nn
 
@@ -16,6 +18,7 @@ UNKNOWN_TYPE = -1
 """Stands for `FrameType.code` where a frame's type is not known."""
 ENCODER_STRIDE = 4
 """LR pixels, in either direction, to one of the representation."""
+_DETAIL_GAIN = 4  # contrast of details, to that of pictures; not tuned
 
 
 class EncoderConfig(Record):
@@ -44,11 +47,12 @@ class CompressionEncoder(nn.Module):
         self.image = nn.Sequential(
             *(layer for size in sizes for layer in _stage(*size, config.batch_norm))
         )
+        _look_at_details(self.image[0])
         self.frame_type = nn.Sequential(
             nn.Embedding(len(FrameType), code),
-            nn.Linear(code, code),
+            _he(nn.Linear(code, code)),
             nn.LeakyReLU(SLOPE),
-            nn.Linear(code, code),
+            _he(nn.Linear(code, code)),
         )
 
     def forward(self, lr_NCHW: Tensor, frame_type_N: Tensor | None) -> Tensor:
@@ -73,9 +77,28 @@ class CompressionEncoder(nn.Module):
         return torch.where(is_known, self.frame_type(frame_type_N.clamp(min=0)), 0)
 
 
+@torch.no_grad()
+def _look_at_details(first: nn.Module) -> None:
+    """Let the first layer start blind to flat areas: what codecs change are faint details."""
+    assert isinstance(first, nn.Conv2d)
+    first.weight -= first.weight.mean((2, 3), keepdim=True)
+    first.weight *= _DETAIL_GAIN
+
+
 def _stage(inputs: int, outputs: int, stride: int, batch_norm: bool) -> list[nn.Module]:
     norm = [nn.BatchNorm2d(outputs)] if batch_norm else []
-    return [conv3x3(inputs, outputs, stride), *norm, nn.LeakyReLU(SLOPE)]
+    return [_he(conv3x3(inputs, outputs, stride)), *norm, nn.LeakyReLU(SLOPE)]
+
+
+_Layer = TypeVar("_Layer", nn.Conv2d, nn.Linear)
+
+
+def _he(layer: _Layer) -> _Layer:
+    """Start with He's weights: with those of torch a sixth layer hardly sees the picture."""
+    assert layer.bias is not None
+    nn.init.kaiming_normal_(layer.weight, SLOPE)
+    nn.init.zeros_(layer.bias)
+    return layer
 
 
 class ScoreHead(nn.Module):
@@ -89,11 +112,11 @@ class ScoreHead(nn.Module):
         half, quarter = code_channels // 2, code_channels // 4
         self.layers = nn.Sequential(
             nn.LeakyReLU(SLOPE),
-            nn.Linear(code_channels, half),
+            _he(nn.Linear(code_channels, half)),
             nn.LeakyReLU(SLOPE),
-            nn.Linear(half, quarter),
+            _he(nn.Linear(half, quarter)),
             nn.LeakyReLU(SLOPE),
-            nn.Linear(quarter, 1),
+            _he(nn.Linear(quarter, 1)),
         )
 
     def forward(self, code_NDhw: Tensor) -> Tensor:

@@ -1,0 +1,383 @@
+"""Pretrain the compression encoder by ranking: `python -m training.pretrain DATASET`.
+
+Its scores learn to order frames by CRF and by frame type, within and across contents (CAVSR,
+section 3.2); `training.train --encoder` starts from it. Equal settings and data give equal weights
+on a CPU.
+"""
+
+import argparse
+import csv
+import dataclasses
+import logging
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Self
+
+import pyarrow.compute as pc
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader
+from torch.utils.tensorboard import SummaryWriter
+from tqdm import tqdm
+from tqdm.contrib.logging import logging_redirect_tqdm
+
+from schemas.sample import StreamRow
+from schemas.store import StorePath
+from training.arguments import add_stream_options, at_least, run_command, stream_parts
+from training.batches import Part
+from training.checkpoint import WEIGHTS_NAME, TrainedOn
+from training.config import UserError
+from training.dataset import SampleStream
+from training.index import read_shard_table
+from training.models.cavsr import CavsrConfig
+from training.models.configs import choose_config
+from training.models.encoder import EncoderConfig
+from training.pretraining import (
+    STATE_NAME,
+    AlignedBatches,
+    PretrainRun,
+    PretrainState,
+    learning_rate,
+    new_state,
+    pretraining_step,
+    read_run,
+    restore,
+    save,
+)
+from training.ranking import PretrainConfig
+from training.score_plot import PLOT_NAME, write_plot
+from training.scoring import (
+    SCORES_NAME,
+    PairAccuracy,
+    accuracy_table,
+    score_held_out,
+    write_scores,
+)
+
+LOG_NAME = "log.csv"
+TENSORBOARD_NAME = "tensorboard"
+LOG_EVERY_STEPS = 10
+
+_SUMMARY = ("CRF at least 5 apart, within clips", "given")
+_COLUMNS = ["step", "loss", "learning_rate", "skipped", "seconds", "accuracy"]
+
+logger = logging.getLogger(__name__)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class PretrainOptions:
+    """Where and how to run; none of it decides the weights."""
+
+    run: Path = Path("build/pretrain")
+    """the run's folder"""
+    device: str = "auto"
+    """auto, cpu or cuda"""
+    workers: int = 2
+    """processes that read and decode; 0 does it between the steps"""
+    validate_every: int = 250
+    """steps between scorings of the validation split, each followed by a checkpoint"""
+    resume: bool = False
+    """go on from the run's checkpoint"""
+
+
+def pretrain(
+    parts: Sequence[Part], encoder: EncoderConfig, config: PretrainConfig, options: PretrainOptions
+) -> list[PairAccuracy]:
+    """Pretrain an encoder, score the validation split on the way, leave everything in the run.
+
+    Args:
+        parts: what to train on, of finished datasets.
+        encoder: what to pretrain.
+        config: what decides the weights, apart from that.
+        options: where and how to run.
+
+    Returns:
+        The last accuracies; empty without a validation split. It is that of the first dataset.
+
+    Raises:
+        UserError: if it cannot be done as asked.
+        DatasetError: if there is no dataset.
+    """
+    device = _choose_device(options.device)
+    stream = SampleStream(parts, "train", config)
+    _check_comparable(stream)
+    run_config = _run_config(parts, encoder, config, stream)
+    state = _prepare(run_config, options, device)
+    is_remote = any(isinstance(part.dataset, StorePath) for part in parts)
+    loader = DataLoader(
+        AlignedBatches(stream),
+        batch_size=None,
+        sampler=range(state.step, config.steps),
+        num_workers=options.workers,
+        # A store's connections, opened here already, do not survive a fork.
+        multiprocessing_context="spawn" if is_remote and options.workers else None,
+    )
+    with _Log(options.run, config.steps, state.step) as log, logging_redirect_tqdm():
+
+        def checkpoint() -> list[PairAccuracy]:
+            found = score_held_out(state.ranker, parts[0].dataset, device)
+            log.accuracies(state.step, found.accuracies)
+            write_scores(options.run, state.step, found)
+            write_plot(options.run, found.streams)
+            save(options.run, run_config, state)
+            return found.accuracies
+
+        accuracies = _take_steps(state, loader, config, log, options.validate_every, checkpoint)
+        return accuracies if accuracies is not None else checkpoint()
+
+
+def _take_steps(
+    state: PretrainState,
+    loader: DataLoader,
+    config: PretrainConfig,
+    log: "_Log",
+    pause_every: int,
+    checkpoint: Callable[[], list[PairAccuracy]],
+) -> list[PairAccuracy] | None:
+    """Take all remaining steps; what the last checkpoint gave, None where no step was left."""
+    device = next(state.ranker.parameters()).device
+    since_row, skipped, found = list[Tensor](), 0, None
+    for batch in loader:
+        rate = learning_rate(config, state.step)
+        since_row.append(pretraining_step(state, batch.to(device), config))
+        skipped += len(batch.skipped)
+        is_pause = state.step % pause_every == 0 or state.step == config.steps
+        if is_pause or state.step % LOG_EVERY_STEPS == 0:
+            # Read the losses only here: each reading waits for the GPU.
+            log.step(state.step, torch.stack(since_row).mean().item(), rate, skipped)
+            since_row.clear()
+            skipped = 0
+        if is_pause:
+            found = checkpoint()
+    return found
+
+
+class _Log:
+    """A run's curves, in log.csv and for TensorBoard, and its progress; a context manager.
+
+    Args:
+        run: the run's folder.
+        steps: how many there will be.
+        start: steps already taken; rows of later ones, left by a killed run, are dropped.
+    """
+
+    def __init__(self, run: Path, steps: int, start: int) -> None:
+        rows = _rows_until(run / LOG_NAME, start)
+        # buffering=1: each row is in the file as soon as it is complete.
+        self._file = (run / LOG_NAME).open("w", newline="", buffering=1)
+        self._csv = csv.DictWriter(self._file, _COLUMNS)
+        self._csv.writeheader()
+        self._csv.writerows(rows)
+        self._board = SummaryWriter(str(run / TENSORBOARD_NAME), purge_step=start + 1)
+        self._plain = not sys.stderr.isatty()
+        self._bar = tqdm(total=steps, initial=start, unit="step", disable=self._plain)
+        self._steps, self._began = steps, time.monotonic()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.close()
+        self._board.close()
+        self._file.close()
+
+    def step(self, step: int, loss: float, rate: float, skipped: int) -> None:
+        """Add the mean loss since the last row, and how many samples were skipped since."""
+        values = {"loss": loss, "learning_rate": rate, "skipped": skipped}
+        seconds = round(time.monotonic() - self._began, 3)
+        self._write(step, {**values, "seconds": seconds}, values)
+        self._bar.update(step - self._bar.n)
+        self._bar.set_postfix(loss=f"{loss:.4f}", refresh=False)
+        if self._plain:
+            logger.info("step %d/%d  loss %.5f", step, self._steps, loss)
+
+    def accuracies(self, step: int, found: Sequence[PairAccuracy]) -> None:
+        """Add the accuracy of CRFs that are apart to log.csv, and all of them to TensorBoard."""
+        values = {(x.pairs, x.frame_types): x.accuracy for x in found}
+        if _SUMMARY not in values:
+            return
+        board = {_tag(*key): value for key, value in values.items()}
+        self._write(step, {"accuracy": values[_SUMMARY]}, board)
+        logger.info("step %d  %s: %.4f", step, _SUMMARY[0], values[_SUMMARY])
+
+    def _write(self, step: int, row: Mapping[str, float], curves: Mapping[str, float]) -> None:
+        self._csv.writerow({"step": step, **row})
+        for name, value in curves.items():
+            self._board.add_scalar(f"pretraining/{name}", value, step)
+
+
+def _tag(pairs: str, fed: str) -> str:
+    """A curve's name for TensorBoard, which has letters and a few signs only."""
+    return f"{pairs}/types_{fed}".replace(",", "").replace(" ", "_")
+
+
+def _rows_until(path: Path, step: int) -> list[dict[str, str]]:
+    if not path.is_file():
+        return []
+    with path.open(newline="") as file:
+        return [row for row in csv.DictReader(file) if int(row["step"]) <= step]
+
+
+def _choose_device(name: str) -> torch.device:
+    if name == "cuda" and not torch.cuda.is_available():
+        raise UserError(
+            f"--device cuda: torch {torch.__version__} finds no GPU; use --device cpu, or install "
+            "a build of torch for this machine's driver"
+        )
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    return torch.device(name)
+
+
+def _check_comparable(stream: SampleStream) -> None:
+    """Refuse datasets whose streams have no CRF, or CRFs of several codecs.
+
+    Raises:
+        UserError: if there is nothing to rank, or no one scale to rank it on.
+    """
+    codecs = set[str]()
+    for part in stream.parts:
+        for shard in part.index.shards:
+            columns = ["codec", "rate_mode"]
+            rows = read_shard_table(part.shards.dataset, "streams", shard, StreamRow, columns)
+            has_crf = pc.equal(rows.column("rate_mode").cast("string"), "crf")
+            codecs |= set(rows.filter(has_crf).column("codec").cast("string").to_pylist())
+    if not codecs:
+        raise UserError(
+            "no stream has a constant rate factor, so that there is nothing to rank: synthesise "
+            "with --recipe cavsr-continuous"
+        )
+    if len(codecs) > 1:
+        raise UserError(
+            f"the streams are of {', '.join(sorted(codecs))}, whose CRFs are different scales: "
+            "take datasets of one codec, such as those of --recipe cavsr-continuous"
+        )
+
+
+def _run_config(
+    parts: Sequence[Part], encoder: EncoderConfig, config: PretrainConfig, stream: SampleStream
+) -> PretrainRun:
+    data = [
+        TrainedOn(
+            dataset_name=opened.name,
+            manifest_sha256=opened.manifest_sha256,
+            view_sha256=opened.view_sha256,
+            ratio=part.ratio,
+        )
+        for part, opened in zip(parts, stream.parts, strict=True)
+    ]
+    return PretrainRun(encoder=encoder, training=config, data=data)
+
+
+def _prepare(config: PretrainRun, options: PretrainOptions, device: torch.device) -> PretrainState:
+    """A fresh state, or the one to go on from."""
+    state = new_state(config, device)
+    if options.resume:
+        if read_run(options.run) != config:
+            raise UserError(
+                f"--resume of another run: {options.run}/config.json has other settings or data; "
+                "repeat those of that run, or pretrain with another --run"
+            )
+        restore(options.run, state)
+    elif (options.run / STATE_NAME).exists():
+        raise UserError(
+            f"{options.run} already holds a run: add --resume to go on with it, or choose another "
+            "folder with --run"
+        )
+    try:
+        options.run.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(
+            f"--run {options.run} cannot be made ({error}): choose another folder"
+        ) from error
+    return state
+
+
+def encoder_of(name: str) -> EncoderConfig:
+    """The encoder of a named configuration, or of a configuration's file.
+
+    Raises:
+        UserError: if there is none.
+    """
+    config = choose_config(name)
+    if not isinstance(config, CavsrConfig):
+        raise UserError(f"--config {name} has no compression encoder: choose xs, s, m, l or cavsr")
+    return config.encoder
+
+
+def _number(text: str) -> float:
+    number = float(text)
+    if not 0 <= number < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text} is not a number from 0 on")
+    return number
+
+
+def _above_zero(text: str) -> float:
+    number = _number(text)
+    if number == 0:
+        raise argparse.ArgumentTypeError(f"{text} is not a number above 0")
+    return number
+
+
+def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
+    """The command line; what it leaves out comes from `PretrainConfig` and `PretrainOptions`."""
+    parser = argparse.ArgumentParser(
+        prog="python -m training.pretrain",
+        description="Pretrain the compression encoder: rank frames by CRF and by frame type.",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+        allow_abbrev=False,
+    )
+    add_stream_options(parser)
+    add = parser.add_argument
+    add("--config", default="xs", help="whose encoder: xs, s, m, l, cavsr, or a TOML file")
+    add("--run", type=Path, help="folder for weights, log, scores and plot")
+    add("--steps", type=at_least(1), help="optimizer steps")
+    add("--learning-rate", type=_above_zero, help="the highest")
+    add("--weight-decay", type=_number, help="of Adam")
+    add("--margin-per-crf", type=_above_zero, help="difference of scores for each step of CRF")
+    add("--margin-of-types", type=_above_zero, help="difference of scores between two types")
+    add("--within-weight", type=_number, help="of pairs of CRFs of one clip")
+    add("--across-weight", type=_number, help="of pairs of CRFs of two clips")
+    add("--types-weight", type=_number, help="of pairs of types of one clip")
+    add("--device", choices=["auto", "cpu", "cuda"], help="where to train")
+    add("--workers", type=at_least(0), help="processes that read the dataset")
+    add("--validate-every", type=at_least(1), help="steps between scorings and checkpoints")
+    add("--resume", action="store_true", help="go on from the run's checkpoint")
+    options = PretrainOptions()
+    parser.set_defaults(**PretrainConfig().model_dump(), **vars(options))
+    return parser.parse_args(arguments)
+
+
+def _run(given: argparse.Namespace) -> None:
+    config = PretrainConfig(**{name: getattr(given, name) for name in PretrainConfig.model_fields})
+    names = [field.name for field in dataclasses.fields(PretrainOptions)]
+    options = PretrainOptions(**{name: getattr(given, name) for name in names})
+    found = pretrain(stream_parts(given), encoder_of(given.config), config, options)
+    logger.info("\n%s\n\n%s", accuracy_table(found), where_to_look(options.run))
+
+
+def where_to_look(run: Path) -> str:
+    """The files of a run and what each is for."""
+    return "\n".join(
+        [
+            f"weights   {run / WEIGHTS_NAME}  (training.train --encoder {run})",
+            f"scores    {run / SCORES_NAME}, drawn in {run / PLOT_NAME}",
+            f"curves    {run / LOG_NAME}, or: tensorboard --logdir {run / TENSORBOARD_NAME}",
+        ]
+    )
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line.
+
+    Returns:
+        The exit status: 0, 2 for a user's mistake, 130 if interrupted.
+    """
+    given = parse_arguments(arguments)
+    return run_command(lambda: _run(given))
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
