@@ -23,12 +23,23 @@ from training.inputs import Source, open_source
 from training.video_input import open_video
 from transforms.color import source_to_rgb
 from transforms.pictures import is_picture
-from transforms.source_video import SNIFFED_BYTES, Color, ColorError, color_of, demuxer_of
+from transforms.source_video import (
+    OPEN_OPTIONS,
+    SNIFFED_BYTES,
+    Color,
+    ColorError,
+    color_of,
+    demuxer_of,
+)
 
 MAX_CLIP_BYTES = 2**30
 """Clips whose frames take more as 8-bit RGB are refused: they are held in memory several times."""
 
 _NUMBERED = re.compile(r"(frame|img|im|f)?[ _.-]*\d+", re.IGNORECASE)
+_DECODER_OPTIONS = {
+    "err_detect": "crccheck+explode",  # what a decoder would conceal is an error
+    "max_pixels": OPEN_OPTIONS["max_pixels"],
+}
 _MOST_PROBLEMS = 20  # listed in one message
 
 
@@ -216,6 +227,7 @@ def _quarter_turns(frame: av.VideoFrame) -> int:
 def _decoded(path: Path) -> Iterator[av.VideoFrame]:
     """All frames, later and later; of a damaged video an error, since it is to be the truth."""
     with open_video(path) as video:
+        video.stream.codec_context.options = dict(_DECODER_OPTIONS)
         for number, frame in enumerate(video.frames()):
             if video.damaged_packets or video.damaged_frames:
                 raise UserError(f"frame {number} is damaged")

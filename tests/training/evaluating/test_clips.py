@@ -72,10 +72,19 @@ def test_a_video_is_a_clip(tmp_path: Path) -> None:
 
 
 def test_a_damaged_video_is_refused(tmp_path: Path) -> None:
-    write_video(tmp_path / "whole.mkv", 3)
-    data = (tmp_path / "whole.mkv").read_bytes()
-    middle = len(data) // 2
-    (tmp_path / "whole.mkv").write_bytes(data[:middle] + bytes(40) + data[middle + 40 :])
+    path = tmp_path / "cut.mp4"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=25)
+        stream.height, stream.width, stream.pix_fmt = 64, 80, "yuv420p"
+        for pixels in np.random.default_rng(0).integers(0, 256, (5, 64, 80, 3), np.uint8):
+            frame = av.VideoFrame.from_ndarray(pixels, format="rgb24")
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    assert found(tmp_path) == {"cut": 5}
+    data = bytearray(path.read_bytes())
+    third = len(data) // 3
+    data[third : 2 * third] = b"\xff" * third
+    path.write_bytes(data)
     assert "damaged" in refusal(tmp_path)
 
 
