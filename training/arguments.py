@@ -5,8 +5,6 @@ import logging
 from collections.abc import Callable
 from pathlib import Path
 
-import torch
-
 from schemas.manifest import DatasetError
 from schemas.record import SchemaVersionError
 from schemas.store import StoreError, place_argument
@@ -96,22 +94,6 @@ def at_least(least: int) -> Callable[[str], int]:
         return number
 
     return count
-
-
-def choose_device(name: str) -> torch.device:
-    """The device that `--device auto`, `cpu` or `cuda` means.
-
-    Raises:
-        UserError: if there is no GPU that torch can use, and one is asked for.
-    """
-    if name == "cuda" and not torch.cuda.is_available():
-        raise UserError(
-            f"--device cuda: torch {torch.__version__} finds no GPU; use --device cpu, or install "
-            "a build of torch for this machine's driver"
-        )
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    return torch.device(name)
 
 
 def run_command(work: Callable[[], None]) -> int:

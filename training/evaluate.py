@@ -21,7 +21,7 @@ from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
 from schemas.wording import counted
-from training.arguments import at_least, choose_device, run_command
+from training.arguments import at_least, run_command
 from training.checkpoint import write_atomically
 from training.config import UserError
 from training.evaluating.clips import ClipFile, find_clips
@@ -40,6 +40,7 @@ from training.evaluating.protocol import PROTOCOLS, Protocol
 from training.evaluating.report import report
 from training.evaluating.results import TRUTH, ClipScore, CodingScore, Results
 from training.evaluating.sheet import SheetRow, busiest_place, draw_sheet
+from training.processes import choose_device
 
 RESULTS_NAME = "results.json"
 TABLE_NAME = "table.md"

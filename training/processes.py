@@ -53,7 +53,7 @@ def joined(device: str) -> Iterator[Processes]:
     Raises:
         UserError: if there is no such device.
     """
-    kind = _device_kind(device)
+    kind = choose_device(device).type
     if "LOCAL_RANK" not in os.environ:
         yield Processes(torch.device(kind))
         return
@@ -76,12 +76,17 @@ def joined(device: str) -> Iterator[Processes]:
         torch.distributed.destroy_process_group()
 
 
-def _device_kind(name: str) -> str:
+def choose_device(name: str) -> torch.device:
+    """The device that auto, cpu or cuda means, here.
+
+    Raises:
+        UserError: if there is no GPU that torch can use, and one is asked for.
+    """
     if name == "cuda" and not torch.cuda.is_available():
         raise UserError(
             f"--device cuda: torch {torch.__version__} finds no GPU; use --device cpu, or install "
             "a build of torch for this machine's driver"
         )
     if name == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    return name
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    return torch.device(name)

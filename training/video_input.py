@@ -6,7 +6,7 @@ refer, whatever the video's length.
 
 import dataclasses
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
@@ -134,9 +134,10 @@ class VideoInput:
     def _video_packets(self) -> Iterator[Any]:
         try:
             for packet in self.container.demux():
-                if packet.stream_index == self.stream.index:
+                # The empty packets that end streams have no index of their own.
+                if packet.stream.index == self.stream.index:
                     yield packet
-                elif packet.dts is not None or packet.size:  # not the one that ends a stream
+                elif packet.dts is not None or packet.size:
                     self._others.append(packet)
         except MemoryError:
             raise
@@ -220,7 +221,7 @@ class Window(NamedTuple):
     clip: Clip
     kept: slice
     """frames of the clip whose results are kept"""
-    times: list[tuple[int, int | None]]
+    times: Sequence[tuple[int, int | None]]
     """(pts, duration) of the frames that are kept, ticks"""
 
 

@@ -11,7 +11,6 @@ Hidden files, and files that are neither pictures nor videos by their first byte
 import dataclasses
 import re
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 
 import av
@@ -21,11 +20,13 @@ from schemas.wording import counted
 from training.config import UserError
 from training.evaluating.degradation import SCALE
 from training.inputs import Source, open_source
+from training.video_input import open_video
 from transforms.color import source_to_rgb
-from transforms.pictures import MAX_PIXELS, is_picture
+from transforms.pictures import is_picture
 from transforms.source_video import (
     OPEN_OPTIONS,
     SNIFFED_BYTES,
+    Color,
     ColorError,
     color_of,
     demuxer_of,
@@ -35,7 +36,10 @@ MAX_CLIP_BYTES = 2**30
 """Clips whose frames take more as 8-bit RGB are refused: they are held in memory several times."""
 
 _NUMBERED = re.compile(r"(frame|img|im|f)?[ _.-]*\d+", re.IGNORECASE)
-_DECODER_OPTIONS = {"err_detect": "crccheck+explode"}  # what would be concealed is an error
+_DECODER_OPTIONS = {
+    "err_detect": "crccheck+explode",  # what a decoder would conceal is an error
+    "max_pixels": OPEN_OPTIONS["max_pixels"],
+}
 _MOST_PROBLEMS = 20  # listed in one message
 
 
@@ -95,6 +99,9 @@ def find_clips(data: Path, most_frames: int | None = None) -> list[ClipFile]:
     if problems:
         head = f"{counted(len(problems), 'clip')} in {data} cannot be used: take them out"
         raise UserError("\n  ".join([head, *problems[:_MOST_PROBLEMS]]))
+    names = [clip.name for clip in clips]
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise UserError(f"several clips in {data} are called {', '.join(twice)}: rename them")
     if not clips:
         raise UserError(
             f"--data {data} holds no clip: neither folders of pictures, pictures (PNG, JPEG, WebP, "
@@ -114,10 +121,20 @@ def _sources(data: Path) -> Iterator[tuple[str, list[Path] | Path]]:
             pictures.append(path)
         elif kind == "video":
             yield path.stem, path
-    if len(pictures) > 1 and all(_NUMBERED.fullmatch(path.stem) for path in pictures):
+    if len(pictures) > 1 and _are_frames(pictures):
         yield data.resolve().name, pictures
     else:
         yield from ((path.stem, [path]) for path in pictures)
+
+
+def _are_frames(pictures: Sequence[Path]) -> bool:
+    if not all(_NUMBERED.fullmatch(path.stem) for path in pictures):
+        return False
+    try:
+        open_source(pictures, "")
+    except UserError:  # of several sizes; what cannot be read is told as a clip of its own
+        return False
+    return True
 
 
 def _visible(folder: Path) -> list[Path]:
@@ -172,12 +189,10 @@ def _clip(name: str, source: Sequence[Path] | Path, most_frames: int | None) -> 
 def _measure_video(path: Path, most_frames: int | None) -> tuple[int, int, int]:
     """(frames, height, width), by decoding, since headers do not tell how many there are."""
     count, size = 0, (0, 0)
-    for frame in _decoded(path):
-        found = _upright_size(frame)
-        size = size if count else found
-        if found != size:
-            raise UserError(f"frames of {size[1]}x{size[0]} and of {found[1]}x{found[0]}")
-        count += 1
+    for count, frame in enumerate(_decoded(path), start=1):
+        if count == 1:
+            size = _upright_size(frame)
+            _color_of(frame)  # may refuse
         if count == most_frames or count * size[0] * size[1] * 3 > MAX_CLIP_BYTES:
             break
     if not count:
@@ -188,8 +203,15 @@ def _measure_video(path: Path, most_frames: int | None) -> tuple[int, int, int]:
 def _video_frames(path: Path, count: int) -> Iterator[np.ndarray]:
     color = None
     for _, frame in zip(range(count), _decoded(path), strict=False):
-        color = color or color_of(frame)
+        color = color or _color_of(frame)
         yield np.rot90(source_to_rgb(frame, color.matrix, color.range), _quarter_turns(frame))
+
+
+def _color_of(frame: av.VideoFrame) -> Color:
+    try:
+        return color_of(frame)
+    except ColorError as error:
+        raise UserError(f"its colours cannot be read ({error.detail})") from error
 
 
 def _upright_size(frame: av.VideoFrame) -> tuple[int, int]:
@@ -203,27 +225,12 @@ def _quarter_turns(frame: av.VideoFrame) -> int:
 
 
 def _decoded(path: Path) -> Iterator[av.VideoFrame]:
-    with _told(), path.open("rb") as file:
-        demuxer = demuxer_of(file.read(SNIFFED_BYTES))
-        file.seek(0)
-        with av.open(
-            file, "r", format=demuxer or None, options=OPEN_OPTIONS, metadata_errors="replace"
-        ) as container:
-            if not container.streams.video:
-                raise UserError("a file without pictures")
-            stream = container.streams.video[0]
-            stream.codec_context.options = {**_DECODER_OPTIONS, "max_pixels": str(MAX_PIXELS)}
-            for number, frame in enumerate(container.decode(stream)):
-                if not number:
-                    color_of(frame)  # may refuse
-                if frame.is_corrupt:
-                    raise UserError(f"frame {number} is damaged")
-                yield frame
-
-
-@contextmanager
-def _told() -> Iterator[None]:
-    try:
-        yield
-    except (av.error.FFmpegError, ColorError, OSError) as error:
-        raise UserError(f"cannot be read ({error})") from error
+    """All frames, later and later; of a damaged video an error, since it is to be the truth."""
+    with open_video(path) as video:
+        video.stream.codec_context.options = dict(_DECODER_OPTIONS)
+        for number, frame in enumerate(video.frames()):
+            if video.damaged_packets or video.damaged_frames:
+                raise UserError(f"frame {number} is damaged")
+            yield frame.picture
+        if video.damaged_packets:
+            raise UserError("its end is damaged")

@@ -1,5 +1,6 @@
 """All values of one restored clip, frame by frame."""
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Literal, NamedTuple
 
@@ -106,7 +107,9 @@ class Meter:
             elif name == "warp":
                 values[name] = warping_errors(clip, self._motions)
             elif name in self._perceptual:
-                values[name] = [self._perceptual[name](x, target) for x, target in pairs]
+                measured = (self._perceptual[name](x, target) for x, target in pairs)
+                # Of pictures without any texture there is no NIQE.
+                values[name] = [value for value in measured if math.isfinite(value)]
             else:
                 picture_metric = self._pictures[name]
                 values[name] = [

@@ -32,10 +32,11 @@ def load_perceptual(names: Sequence[str], device: torch.device) -> dict[str, Fra
         return {}
     try:
         import pyiqa
-    except ImportError as error:
+    except (ImportError, RuntimeError) as error:  # the latter of a torchvision for another torch
         raise UserError(
             f"--metrics {' '.join(asked)} needs pyiqa ({error}): install it with `pip install "
-            "pyiqa`, if its licence (PolyForm Noncommercial) suits you, or leave them out"
+            "pyiqa`, and torchvision as built for your torch, if its licence (PolyForm "
+            "Noncommercial) suits you, or leave them out"
         ) from error
     try:
         return {name: _frame_metric(pyiqa, name, device) for name in asked}

@@ -148,7 +148,7 @@ def _published_cell(
 
 def _note(known: KnownSet, results: Results) -> str:
     """What to know of the published rows."""
-    sources = ", ".join(dict.fromkeys(row.source for row in known.rows))
+    sources = "; ".join(dict.fromkeys(row.source for row in known.rows))
     note = f"Rows in italics were not measured here: {known.name} as published ({sources})."
     if _papers_subsampling(results) == "4:2:0":
         note += " The papers' commands code RGB pictures, which x264 keeps at 4:4:4."

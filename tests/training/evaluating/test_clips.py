@@ -58,6 +58,9 @@ def test_numbered_pictures_are_one_clip_others_are_clips_of_their_own(tmp_path: 
     write_pictures(tmp_path / "named", ["kodim01.png", "kodim02.png", "butterfly.png"])
     assert found(tmp_path / "numbered") == {"numbered": 2}
     assert found(tmp_path / "named") == {"butterfly": 1, "kodim01": 1, "kodim02": 1}
+    write_pictures(tmp_path / "sizes", ["0801.png"])
+    write_pictures(tmp_path / "sizes", ["0802.png"], size=(32, 24))
+    assert found(tmp_path / "sizes") == {"0801": 1, "0802": 1}
 
 
 def test_a_video_is_a_clip(tmp_path: Path) -> None:
@@ -66,6 +69,28 @@ def test_a_video_is_a_clip(tmp_path: Path) -> None:
     assert (clip.name, clip.frames, clip.height, clip.width) == ("夜", 3, 24, 32)
     assert clip.read()[:, 0, 0, 0].tolist() == [0, 40, 80]
     assert found(tmp_path, 2) == {"夜": 2}
+
+
+def test_a_damaged_video_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "cut.mp4"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=25)
+        stream.height, stream.width, stream.pix_fmt = 64, 80, "yuv420p"
+        for pixels in np.random.default_rng(0).integers(0, 256, (5, 64, 80, 3), np.uint8):
+            frame = av.VideoFrame.from_ndarray(pixels, format="rgb24")
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    assert found(tmp_path) == {"cut": 5}
+    data = bytearray(path.read_bytes())
+    third = len(data) // 3
+    data[third : 2 * third] = b"\xff" * third
+    path.write_bytes(data)
+    assert "damaged" in refusal(tmp_path)
+
+
+def test_names_are_unique(tmp_path: Path) -> None:
+    write_pictures(tmp_path, ["a.png", "a.webp", "b.png"])
+    assert "are called a: rename them" in refusal(tmp_path)
 
 
 def test_sides_are_cropped_to_multiples_of_the_scale(tmp_path: Path) -> None:
@@ -88,7 +113,7 @@ def test_all_that_cannot_be_used_is_told_at_once(tmp_path: Path) -> None:
     (tmp_path / "cut.mkv").write_bytes(b"\x1aE\xdf\xa3" + bytes(50))
     told = refusal(tmp_path)
     assert "3 clips" in told and "frames of 2 sizes" in told
-    assert "broken: cannot be read" in told and "cut: cannot be read" in told
+    assert "broken: cannot be read" in told and "cut.mkv is no video" in told
 
 
 def test_long_clips_are_refused_with_a_cure(
