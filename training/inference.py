@@ -197,7 +197,7 @@ def _restore_piece(
     lr_BTCHW = _channels_first(clip.lr[part], device).float() / 255
     frame_type_BT = flow_previous_BT2HW = flow_next_BT2HW = None
     if clip.frame_type is not None:
-        frame_type_BT = torch.from_numpy(clip.frame_type[part[0]]).to(device)[None]
+        frame_type_BT = torch.tensor(clip.frame_type[part[0]], device=device)[None]
     if clip.flow is not None:
         flow_previous_BT2HW = _channels_first(clip.flow.previous[part], device)
         flow_next_BT2HW = _channels_first(clip.flow.next[part], device)
@@ -208,5 +208,5 @@ def _restore_piece(
 
 
 def _channels_first(x_THWC: np.ndarray, device: torch.device) -> Tensor:
-    x = torch.from_numpy(np.ascontiguousarray(x_THWC)).to(device)
+    x = torch.from_numpy(np.array(x_THWC)).to(device)  # a copy: the clip may not be writable
     return x.movedim(-1, -3).contiguous()[None]

@@ -104,6 +104,8 @@ def restore_picture(path: Path, output: Path, restore: Restorer) -> None:
         UserError: if it cannot be read or written.
     """
     picture = _read(path)
+    if picture.alpha is not None and FORMATS[output.suffix.lower()] == "JPEG":
+        raise UserError(f"{output} cannot hold the transparency of {path}: write PNG or WebP")
     clip = Clip(lr=picture.rgb[None], frame_type=np.array([FrameType.I.code]))
     (restored,) = restore(clip)
     _write(output, restored, picture)
@@ -151,8 +153,6 @@ def _write(path: Path, rgb: np.ndarray, like: Picture) -> None:
         image = image.convert("L")
     kind = FORMATS[path.suffix.lower()]
     if like.alpha is not None:
-        if kind == "JPEG":
-            raise UserError(f"{path} cannot hold transparency: write PNG or WebP")
         image.putalpha(Image.fromarray(like.alpha).resize(image.size, Image.Resampling.BICUBIC))
     buffer = io.BytesIO()
     try:

@@ -73,7 +73,7 @@ def restore_video(path: Path, output: Path, restore: Restorer, encoding: Encodin
                 writer.copy(video.take_packets())
                 for picture, (pts, duration) in zip(restored, window.times, strict=True):
                     writer.write(picture, pts, duration)
-                    progress.add()
+                progress.add(len(restored))
             writer.copy(video.take_packets())
         _tell_damage(video)
 

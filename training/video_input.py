@@ -6,7 +6,7 @@ refer, whatever the video's length.
 
 import dataclasses
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
@@ -220,7 +220,7 @@ class Window(NamedTuple):
     clip: Clip
     kept: slice
     """frames of the clip whose results are kept"""
-    times: list[tuple[int, int | None]]
+    times: Sequence[tuple[int, int | None]]
     """(pts, duration) of the frames that are kept, ticks"""
 
 

@@ -160,9 +160,10 @@ class VideoWriter:
                 return
             codec = stream.codec_context.name if stream.codec_context else "an unknown codec"
             option = "subtitles" if stream.type == "subtitle" else stream.type
+            other = "" if path.suffix.lower() == ".mkv" else "write to .mkv, or "
             raise UserError(
-                f"{path} cannot hold {stream.type} stream {stream.index} ({codec}): write to .mkv, "
-                f"or leave it out with --drop {option}"
+                f"{path} cannot hold {stream.type} stream {stream.index} ({codec}): {other}leave "
+                f"it out with --drop {option}"
             ) from error
         _describe(copy, stream)
         self._copies[stream.index] = copy

@@ -57,8 +57,8 @@ def write_movie(
             container.mux(stream.encode(frame))
         container.mux(stream.encode(None))
         if sound is not None:
-            for frame in tone(num_frames / RATE, sound.codec_context.frame_size or 1024):
-                container.mux(sound.encode(frame))
+            for samples in tone(num_frames / RATE, sound.codec_context.frame_size or 1024):
+                container.mux(sound.encode(samples))
             container.mux(sound.encode(None))
     return path
 
