@@ -134,9 +134,10 @@ class VideoInput:
     def _video_packets(self) -> Iterator[Any]:
         try:
             for packet in self.container.demux():
-                if packet.stream_index == self.stream.index:
+                # The empty packets that end streams have no index of their own.
+                if packet.stream.index == self.stream.index:
                     yield packet
-                elif packet.dts is not None or packet.size:  # not the one that ends a stream
+                elif packet.dts is not None or packet.size:
                     self._others.append(packet)
         except MemoryError:
             raise

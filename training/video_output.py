@@ -134,7 +134,11 @@ class VideoWriter:
                 f"{path} would be {width}x{height}, {encoding.codec} takes {_MAX_SIDE} a side at "
                 "most: scale the input down first"
             )
-        options = {"crf": f"{encoding.crf:g}", **_OPTIONS[encoding.codec]}
+        options = {
+            "crf": f"{encoding.crf:g}",
+            "flags": "+frame_duration",
+            **_OPTIONS[encoding.codec],
+        }
         stream: Any = self._container.add_stream(
             ENCODERS[encoding.codec], rate=video.rate, options=options
         )

@@ -52,7 +52,9 @@ def refusal(
 # --- Video ------------------------------------------------------------------------------------
 
 
-def test_a_video_keeps_times_sound_shape_and_tags(run: Path, tmp_path: Path) -> None:
+def test_a_video_keeps_times_sound_shape_and_tags(
+    run: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     pts = [TICK * t for t in (0, 1, 3, 4, 7, 8, 9, 14, 15, 16, 17, 18)]
     tags = {"colorspace": 5, "color_range": 2, "color_trc": 6, "color_primaries": 5}
     path = write_movie(
@@ -65,6 +67,7 @@ def test_a_video_keeps_times_sound_shape_and_tags(run: Path, tmp_path: Path) -> 
         audio="aac",
     )
     output = restored(run, path, tmp_path / "neu" / "größer.mp4", "--frames", "5")
+    assert "damaged" not in caplog.text
     assert times(output) == times(path)
     assert times(path) == [t / 25 for t in (0, 1, 3, 4, 7, 8, 9, 14, 15, 16, 17, 18)]
     assert packets(output, "audio") == packets(path, "audio")
@@ -74,8 +77,13 @@ def test_a_video_keeps_times_sound_shape_and_tags(run: Path, tmp_path: Path) -> 
     assert new.rotation == old.rotation != 0
     for name in tags:
         assert int(getattr(new, name)) == tags[name]
-    with av.open(str(output)) as container:
+    with av.open(str(path)) as source, av.open(str(output)) as container:
         assert container.streams.video[0].sample_aspect_ratio == Fraction(4, 3)
+        seconds = [
+            float((x.duration or 0) * (x.time_base or 0))
+            for x in (source.streams.video[0], container.streams.video[0])
+        ]
+        assert seconds[0] == seconds[1]
         assert [stream.type for stream in container.streams] == ["video", "audio"]
 
 
@@ -159,6 +167,77 @@ def test_sound_that_does_not_fit_is_told(
     output = restored(run, path, tmp_path / "c.mp4", "--drop", "audio")
     with av.open(str(output)) as container:
         assert not container.streams.audio
+
+
+SUBTITLES = b"""1
+00:00:00,040 --> 00:00:00,400
+Guten Tag
+
+2
+00:00:00,500 --> 00:00:00,700
+Auf Wiedersehen
+"""
+
+
+def with_subtitles(path: Path, output: Path) -> Path:
+    """The video of a file, and two subtitles."""
+    srt = path.with_suffix(".srt")
+    srt.write_bytes(SUBTITLES)
+    with av.open(str(path)) as video, av.open(str(srt)) as text, av.open(str(output), "w") as out:
+        streams = [container.streams[0] for container in (video, text)]
+        copies = [out.add_stream_from_template(stream, opaque=True) for stream in streams]
+        copies[1].metadata["language"] = "deu"
+        for stream, copy in zip(streams, copies, strict=True):
+            for packet in stream.container.demux(stream):
+                if packet.dts is not None:
+                    packet.stream = copy
+                    out.mux(packet)
+    return output
+
+
+def test_subtitles_are_kept(
+    spy: Spy, run: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = with_subtitles(write_movie(tmp_path / "a.mp4", 20), tmp_path / "b.mkv")
+    output = restored(run, path, tmp_path / "c.mkv")
+    kept = packets(output, "subtitle")
+    assert [text for text, _, _ in kept] == [b"Guten Tag", b"Auf Wiedersehen"]
+    assert kept == packets(path, "subtitle")
+    with av.open(str(output)) as container:
+        assert container.streams.subtitles[0].language in ("deu", "ger")
+    told = refusal(run, path, tmp_path / "d.mp4", caplog)
+    assert "cannot hold subtitle stream 1 (srt): write to .mkv, or leave it out" in told
+    restored(run, path, tmp_path / "d.mp4", "--drop", "subtitles")
+
+
+@pytest.mark.parametrize("pixel_format", ["yuv420p10le", "yuv422p"])
+def test_hevc_and_other_pixel_formats(
+    spy: Spy, run: Path, tmp_path: Path, pixel_format: str
+) -> None:
+    path = write_movie(tmp_path / "a.mp4", 3, 96, 96)
+    path = converted(path, tmp_path / "b.mkv", pixel_format)
+    output = restored(run, path, tmp_path / "c.mp4", "--codec", "hevc")
+    with av.open(str(output)) as container:
+        assert container.streams.video[0].codec_context.name == "hevc"
+    for old, new in zip(read_pictures(path), read_pictures(output), strict=True):
+        difference = (
+            old.to_ndarray(format="gray").astype(int)
+            - new.reformat(width=96, height=96, format="gray").to_ndarray()
+        )
+        assert np.abs(difference).mean() < 4
+
+
+def converted(path: Path, output: Path, pixel_format: str) -> Path:
+    """The same video in another pixel format, without loss."""
+    with av.open(str(output), "w") as container:
+        stream: Any = container.add_stream("ffv1", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 96, 96, pixel_format
+        for index, picture in enumerate(read_pictures(path)):
+            frame = picture.reformat(format=stream.pix_fmt)
+            frame.pts, frame.time_base = index, Fraction(1, 25)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    return output
 
 
 def test_damage_is_told_and_the_rest_is_restored(
