@@ -168,8 +168,11 @@ def restore_clip(
     for time, rows, columns in _pieces(frames, height, width, options):
         part_TCHW = _restore_piece(model, clip, (time.seen, rows.seen, columns.seen), device)
         inner = part_TCHW[time.inner, :, scaled(rows.inner, scale), scaled(columns.inner, scale)]
-        target = (time.kept, scaled(rows.kept, scale), scaled(columns.kept, scale))
-        restored[target] = inner.permute(0, 2, 3, 1).cpu().numpy()
+        there = (scaled(rows.kept, scale), scaled(columns.kept, scale))
+        # Frame by frame, since rounding takes four times the memory of what is rounded.
+        for frame, picture_CHW in zip(restored[time.kept], inner, strict=True):
+            rounded = to_8_bits(picture_CHW).to(torch.uint8)
+            frame[there] = rounded.permute(1, 2, 0).cpu().numpy()
     return restored
 
 
@@ -193,7 +196,7 @@ def _pieces(
 def _restore_piece(
     model: nn.Module, clip: Clip, part: tuple[slice, slice, slice], device: torch.device
 ) -> Tensor:
-    """One tile of one window, (T, 3, scale * h, scale * w) uint8 on the device."""
+    """What the network puts out for one tile of one window, (T, 3, scale * h, scale * w)."""
     lr_BTCHW = _channels_first(clip.lr[part], device).float() / 255
     frame_type_BT = flow_previous_BT2HW = flow_next_BT2HW = None
     if clip.frame_type is not None:
@@ -203,8 +206,8 @@ def _restore_piece(
         flow_next_BT2HW = _channels_first(clip.flow.next[part], device)
     is_gpu = device.type == "cuda"
     with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=is_gpu):
-        restored = model(lr_BTCHW, frame_type_BT, flow_previous_BT2HW, flow_next_BT2HW)
-        return to_8_bits(restored[0]).to(torch.uint8)
+        restored: Tensor = model(lr_BTCHW, frame_type_BT, flow_previous_BT2HW, flow_next_BT2HW)
+        return restored[0]
 
 
 def _channels_first(x_THWC: np.ndarray, device: torch.device) -> Tensor:

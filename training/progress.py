@@ -29,8 +29,7 @@ class Progress:
         self._is_plain = not sys.stderr.isatty()
         self._bar = tqdm(desc=label, total=total, unit=unit, disable=self._is_plain)
         self._began = self._told = time.monotonic()
-        self.done = 0
-        """units done"""
+        self._done = self._told_done = 0
 
     def __enter__(self) -> Self:
         return self
@@ -42,22 +41,22 @@ class Progress:
         traceback: TracebackType | None,
     ) -> None:
         self._bar.close()
-        if self._is_plain and error is None:
+        if self._is_plain and error is None and self._told_done < self._done:
             self._tell()
 
     def add(self, count: int = 1) -> None:
         """Count on."""
-        self.done += count
+        self._done += count
         self._bar.update(count)
         if self._is_plain and time.monotonic() - self._told >= _LINE_SECONDS:
             self._tell()
 
     def _tell(self) -> None:
-        self._told = time.monotonic()
-        rate = self.done / max(self._told - self._began, 1e-9)
-        of_all = counted(self.done, self._unit)
+        self._told, self._told_done = time.monotonic(), self._done
+        rate = self._done / max(self._told - self._began, 1e-9)
+        of_all = counted(self._done, self._unit)
         left = ""
-        if self._total is not None and self.done < self._total:
-            of_all = f"{self.done} of {counted(self._total, self._unit)}"
-            left = f", {(self._total - self.done) / max(rate, 1e-9):.0f} s left"
+        if self._total is not None and self._done < self._total:
+            of_all = f"{self._done} of {counted(self._total, self._unit)}"
+            left = f", {(self._total - self._done) / max(rate, 1e-9):.0f} s left"
         logger.info("%s: %s, %.2f %ss/s%s", self._label, of_all, rate, self._unit, left)

@@ -184,11 +184,11 @@ def with_subtitles(path: Path, output: Path) -> Path:
     srt = path.with_suffix(".srt")
     srt.write_bytes(SUBTITLES)
     with av.open(str(path)) as video, av.open(str(srt)) as text, av.open(str(output), "w") as out:
-        streams = [container.streams[0] for container in (video, text)]
-        copies = [out.add_stream_from_template(stream, opaque=True) for stream in streams]
+        inputs = (video, text)
+        copies = [out.add_stream_from_template(x.streams[0], opaque=True) for x in inputs]
         copies[1].metadata["language"] = "deu"
-        for stream, copy in zip(streams, copies, strict=True):
-            for packet in stream.container.demux(stream):
+        for container, copy in zip(inputs, copies, strict=True):
+            for packet in container.demux():
                 if packet.dts is not None:
                     packet.stream = copy
                     out.mux(packet)

@@ -12,7 +12,13 @@ from PIL import Image, ImageFile, ImageOps
 
 from tests.synthetic import gradient
 from transforms import pictures
-from transforms.pictures import PictureError, decode_picture, is_picture, read_header
+from transforms.pictures import (
+    PictureError,
+    decode_picture,
+    decode_whole_picture,
+    is_picture,
+    read_header,
+)
 
 RGB = gradient(1, 24, 40)[0]
 FORMATS = ("PNG", "JPEG", "WEBP", "TIFF")
@@ -168,3 +174,29 @@ def test_pictures_of_several_frames_are_refused(name: str) -> None:
 def test_the_error_survives_pickling() -> None:
     error = pickle.loads(pickle.dumps(PictureError("corrupt", "why")))
     assert (error.reason, error.detail, str(error)) == ("corrupt", "why", "corrupt: why")
+
+
+@pytest.mark.parametrize("deep", [False, True])
+def test_a_whole_picture_keeps_what_is_under_transparency(deep: bool) -> None:
+    pixels = np.dstack([noise(), noise()[::-1, :, :1]])
+    data = encoded_deep(cv2.cvtColor(pixels, cv2.COLOR_RGBA2BGRA).astype(np.uint16) * 257)
+    picture = decode_whole_picture(data if deep else encoded(Image.fromarray(pixels), "PNG"))
+    assert np.array_equal(picture.rgb, pixels[:, :, :3])
+    assert picture.alpha is not None
+    assert np.array_equal(picture.alpha, pixels[:, :, 3])
+    assert not picture.is_gray
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "I;16", "RGB", "RGBA", "CMYK", "P"])
+def test_a_whole_picture_tells_its_kind(mode: str) -> None:
+    image = Image.fromarray(RGB[:, :, 0]).convert("I;16") if mode == "I;16" else None
+    image = image or Image.fromarray(RGB).convert(mode)
+    name = "JPEG" if mode == "CMYK" else "PNG"
+    picture = decode_whole_picture(
+        encoded(image, name, icc_profile=b"profile", exif=oriented(6).tobytes())
+    )
+    assert picture.is_gray == (mode in ("1", "L", "LA", "I;16"))
+    assert (picture.alpha is not None) == (mode in ("LA", "RGBA"))
+    assert picture.rgb.shape == (40, 24, 3)  # upright
+    # The numbers of CMYK and of two levels become others.
+    assert picture.icc_profile == (None if mode in ("CMYK", "1") else b"profile")
