@@ -23,6 +23,7 @@ from training.video_output import ENCODERS, Encoding, open_output
 
 _DEFAULTS = TileOptions()
 _MAX_CRF = 51
+_FILE_SUFFIXES = {*picture_files.FORMATS, *video_output.FORMATS}
 
 logger = logging.getLogger(__name__)
 
@@ -99,7 +100,7 @@ def _restore_folder(
         raise UserError(f"--clip: the frames in {folder} have {len(sizes)} sizes, expected one")
     for path in outputs:
         _check_new(path, given)
-    output.mkdir(parents=True, exist_ok=True)
+    _make_folder(output)
     with Progress("restored", len(pictures), "picture") as progress:
         if given.clip:
             picture_files.restore_frames(pictures, outputs, restore, restore.options, progress.add)
@@ -177,7 +178,7 @@ def _chosen_work(given: argparse.Namespace) -> Callable[[Restorer], None]:
     if output.exists() and path.samefile(output):
         raise UserError(f"{path} is input and output: name another output")
     if path.is_dir():
-        if output.exists() and not output.is_dir():
+        if (output.exists() and not output.is_dir()) or output.suffix.lower() in _FILE_SUFFIXES:
             raise UserError(f"{output} is a file, but {path} a folder: name a folder")
         return lambda restore: _restore_folder(path, output, restore, given)
     if given.clip:
@@ -190,7 +191,7 @@ def _chosen_work(given: argparse.Namespace) -> Callable[[Restorer], None]:
             f"{'picture' if is_picture else 'video'} it can be {', '.join(formats)}"
         )
     _check_new(output, given)
-    output.parent.mkdir(parents=True, exist_ok=True)
+    _make_folder(output.parent)
     if is_picture:
         return lambda restore: _restore_one_picture(path, output, restore)
     encoding = Encoding(
@@ -209,6 +210,13 @@ def _check_new(path: Path, given: argparse.Namespace) -> None:
         raise UserError(f"{path} is a folder: name a file")
     if path.exists() and not given.overwrite:
         raise UserError(f"{path} is there already: give --overwrite, or another name")
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"{folder} cannot be made ({error.strerror}): name another") from error
 
 
 def _tile_options(given: argparse.Namespace) -> TileOptions:
