@@ -4,6 +4,7 @@ import argparse
 import dataclasses
 import logging
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -41,14 +42,14 @@ class Restorer:
         """HR size divided by LR size."""
         return scale_of(self.model)
 
-    def __call__(self, clip: Clip) -> np.ndarray:
-        """Restore a clip.
+    def __call__(self, clip: Clip, done: Callable[[float], None] | None = None) -> np.ndarray:
+        """Restore a clip; `done` is told of each tile (`restore_clip`).
 
         Raises:
             UserError: if the GPU has too little memory.
         """
         try:
-            return restore_clip(self.model, clip, self.device, self.options)
+            return restore_clip(self.model, clip, self.device, self.options, done)
         except torch.OutOfMemoryError as error:
             raise UserError(
                 f"the GPU has too little memory for --tile {self.options.tile} --frames "
@@ -70,13 +71,17 @@ def restore_video(path: Path, output: Path, restore: Restorer, encoding: Encodin
             Progress("restored", video.frames_told, "frame") as progress,
         ):
             for window in windows:
-                restored = restore(window.clip)[window.kept]
+                shown = partial(_add_share, progress, len(window.times))
+                restored = restore(window.clip, shown)[window.kept]
                 writer.copy(video.take_packets())
                 for picture, (pts, duration) in zip(restored, window.times, strict=True):
                     writer.write(picture, pts, duration)
-                progress.add(len(restored))
             writer.copy(video.take_packets())
         _tell_damage(video)
+
+
+def _add_share(progress: Progress, frames: int, share: float) -> None:
+    progress.add(frames * share)
 
 
 def _tell_damage(video: VideoInput) -> None:

@@ -78,7 +78,10 @@ class Spy(nn.Module):
 @pytest.mark.parametrize("size", [(1, 50, 9), (6, 24, 24), (17, 61, 40), (2, 25, 41)])
 def test_tiles_and_windows_lie_side_by_side(size: tuple[int, int, int]) -> None:
     spy, clip = Spy(), whole_clip(*size)
-    restored = restore_clip(spy, clip, CPU, SMALL_TILES)
+    shares: list[float] = []
+    restored = restore_clip(spy, clip, CPU, SMALL_TILES, shares.append)
+    assert len(shares) == len(spy.sizes)
+    assert sum(shares) == pytest.approx(1)
     assert len(spy.sizes) > 1
     assert all(s[1] <= 5 and max(s[3:]) <= 24 for s in spy.sizes)
     assert np.array_equal(restored, direct(spy, clip))
