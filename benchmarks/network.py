@@ -19,6 +19,7 @@ from torch import Tensor
 from benchmarks.anchors.cavsr_network import ReleasedCavsr
 from training.models.cavsr import Cavsr
 from training.models.configs import CONFIGS, build
+from training.models.layers import to_channels_last
 from training.step import charbonnier
 
 _MIB = 2**20
@@ -47,7 +48,7 @@ def _network(name: str) -> Cavsr:
     torch.manual_seed(0)
     network = NETWORKS[name]()
     network.freeze_encoder()
-    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    to_channels_last(network)
     return network
 
 

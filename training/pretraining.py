@@ -26,6 +26,7 @@ from training.dataset import SampleStream
 from training.draw import WindowDraw
 from training.index import Entry
 from training.models.encoder import CompressionEncoder, EncoderConfig, ScoreHead
+from training.models.layers import to_channels_last
 from training.ranking import PretrainConfig, ranking_loss
 from training.samples import read_aligned
 from training.shards import Shards
@@ -111,7 +112,7 @@ def new_state(config: PretrainRun, device: torch.device) -> PretrainState:
     """The start of a run; its weights follow from the seed."""
     torch.manual_seed(config.training.seed)
     ranker = Ranker(config.encoder).to(device)
-    ranker.to(memory_format=torch.channels_last)  # a third less time on a CPU
+    to_channels_last(ranker)  # a third less time on a CPU
     decay = config.training.weight_decay
     return PretrainState(ranker, torch.optim.Adam(ranker.parameters(), weight_decay=decay))
 

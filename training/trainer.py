@@ -36,6 +36,7 @@ from training.config import TrainConfig, UserError
 from training.dataset import SampleStream
 from training.models.cavsr import Cavsr, CavsrConfig
 from training.models.configs import AnyConfig, at_scale, build
+from training.models.layers import to_channels_last
 from training.pretraining import load_encoder
 from training.processes import Processes, joined
 from training.report import LOG_EVERY_STEPS, RunLog, read_scores, write_scores
@@ -243,8 +244,7 @@ def _prepare(config: RunConfig, options: RunOptions, processes: Processes) -> Tr
     if not config.training.trains_encoder and isinstance(model, Cavsr):
         model.freeze_encoder()
     model.to(processes.device)
-    # Typed for whole modules only: weights of four dimensions are turned, others stay.
-    model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    to_channels_last(model)
     average = copy.deepcopy(model).requires_grad_(False).eval()
     trained = [p for p in model.parameters() if p.requires_grad]
     is_fused = processes.device.type == "cuda"

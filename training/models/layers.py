@@ -36,6 +36,11 @@ def small_(layer: nn.Conv2d) -> nn.Conv2d:
     return layer
 
 
+def to_channels_last(network: nn.Module) -> None:
+    """Lay weights out with their channels side by side: convolutions are faster so."""
+    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+
 def warp(x_NCHW: Tensor, flow_N2HW: Tensor) -> Tensor:
     """Sample `x` at p + flow(p), bilinear; beyond the border its outermost pixels go on.
 
