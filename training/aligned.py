@@ -90,7 +90,7 @@ class AlignedBatch:
     def to(self, device: torch.device) -> AlignedBatch:
         """The batch on a device, ready for a network."""
         coding = Coding(**{name: x.to(device) for name, x in vars(self.coding).items()})
-        lr = self.lr.to(device).contiguous().float() / 255
+        lr = self.lr.to(device).float() / 255  # stays channels last, as frames are decoded
         return dataclasses.replace(self, lr=lr, coding=coding)
 
 

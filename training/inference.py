@@ -6,7 +6,7 @@ out; what is kept lies side by side. So nothing is blended, and no pixel is an a
 
 import dataclasses
 import itertools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -140,7 +140,11 @@ def scaled(part: slice, scale: int) -> slice:
 
 
 def restore_clip(
-    model: nn.Module, clip: Clip, device: torch.device, options: TileOptions | None = None
+    model: nn.Module,
+    clip: Clip,
+    device: torch.device,
+    options: TileOptions | None = None,
+    done: Callable[[float], None] | None = None,
 ) -> np.ndarray:
     """Restore a clip tile by tile and window by window, in bfloat16 where the device is a GPU.
 
@@ -157,6 +161,7 @@ def restore_clip(
         clip: what to restore.
         device: where to compute.
         options: tiles and windows; None for the defaults.
+        done: is told after each tile which part of the clip it was, as a share of 1.
 
     Returns:
         (T, scale * h, scale * w, 3) uint8 RGB.
@@ -173,6 +178,9 @@ def restore_clip(
         for frame, picture_CHW in zip(restored[time.kept], inner, strict=True):
             rounded = to_8_bits(picture_CHW).to(torch.uint8)
             frame[there] = rounded.permute(1, 2, 0).cpu().numpy()
+        if done is not None:
+            kept = clip.lr[time.kept, rows.kept, columns.kept]
+            done(kept.size / clip.lr.size)
     return restored
 
 

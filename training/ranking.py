@@ -19,23 +19,25 @@ _Positive = Annotated[float, Field(gt=0)]
 class PretrainConfig(StreamSettings):
     """What decides a pretrained encoder, apart from dataset and architecture."""
 
-    batch_size: Count = 8
+    batch_size: Count = 4
     """samples in a batch, each with all of its LR streams"""
-    steps: Count = 1000
+    frames: Count = 4
+    """of each stream, evenly spread from a clip's first one"""
+    steps: Count = 2500
     """optimizer steps"""
-    learning_rate: _Positive = 2e-3
+    learning_rate: _Positive = 4e-3
     """the highest; rises to it along a line, falls to 0 along a cosine"""
-    weight_decay: _Weight = 1e-4
+    weight_decay: _Weight = 1e-5
     """of Adam: the part of a weight that is added to its gradient"""
+    margin: _Positive = 1.0
+    """by how much scores are to differ between two types, and between CRFs that are far apart"""
     margin_per_crf: _Positive = 0.1
-    """by how much scores are to differ for each step of CRF between two frames of one type"""
-    margin_of_types: _Positive = 0.5
-    """by how much scores are to differ between two types, at one CRF"""
-    within_weight: _Weight = 0.25
+    """by how much for each step of CRF between two frames of one type, up to `margin`"""
+    within_weight: _Weight = 0.6
     """of pairs of one type and one clip that differ in CRF"""
-    across_weight: _Weight = 0.45
+    across_weight: _Weight = 0.2
     """of pairs of one type and two clips that differ in CRF"""
-    types_weight: _Weight = 0.3
+    types_weight: _Weight = 0.2
     """of pairs of one clip and one CRF that differ in type"""
 
 
@@ -79,8 +81,8 @@ def comparable(coding: Coding, rows: Tensor | slice = slice(None)) -> Pairs:
 def ranking_loss(score_N: Tensor, coding: Coding, config: PretrainConfig) -> Tensor:
     """Hinge loss over all pairs, the weighted sum of the means of each kind (CAVSR, section 3.2).
 
-    A pair costs what its scores lack of their margin: max(0, margin - (higher - lower)). Margins of
-    CRFs grow with their difference, so that one quality in two contents costs next to nothing.
+    A pair costs what its scores lack of their margin: max(0, margin - (higher - lower)). Those of
+    CRFs that are near each other are small: between two contents, they tell next to nothing.
     """
     difference_NN = score_N[:, None] - score_N
     apart_NN = coding.strength[:, None] - coding.strength
@@ -91,9 +93,9 @@ def ranking_loss(score_N: Tensor, coding: Coding, config: PretrainConfig) -> Ten
         # Not by indices: their number would have to be waited for on a GPU.
         return torch.where(chosen_NN, lacking, 0).sum() / chosen_NN.sum().clamp(min=1)
 
-    margin_NN = config.margin_per_crf * apart_NN
+    margin_NN = (config.margin_per_crf * apart_NN).clamp(max=config.margin)
     return (
         config.within_weight * cost(pairs.within, margin_NN)
         + config.across_weight * cost(pairs.across, margin_NN)
-        + config.types_weight * cost(pairs.types, config.margin_of_types)
+        + config.types_weight * cost(pairs.types, config.margin)
     )

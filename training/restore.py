@@ -4,6 +4,7 @@ import argparse
 import dataclasses
 import logging
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +24,7 @@ from training.video_output import ENCODERS, Encoding, open_output
 
 _DEFAULTS = TileOptions()
 _MAX_CRF = 51
+_FILE_SUFFIXES = {*picture_files.FORMATS, *video_output.FORMATS}
 
 logger = logging.getLogger(__name__)
 
@@ -40,14 +42,14 @@ class Restorer:
         """HR size divided by LR size."""
         return scale_of(self.model)
 
-    def __call__(self, clip: Clip) -> np.ndarray:
-        """Restore a clip.
+    def __call__(self, clip: Clip, done: Callable[[float], None] | None = None) -> np.ndarray:
+        """Restore a clip; `done` is told of each tile (`restore_clip`).
 
         Raises:
             UserError: if the GPU has too little memory.
         """
         try:
-            return restore_clip(self.model, clip, self.device, self.options)
+            return restore_clip(self.model, clip, self.device, self.options, done)
         except torch.OutOfMemoryError as error:
             raise UserError(
                 f"the GPU has too little memory for --tile {self.options.tile} --frames "
@@ -69,13 +71,17 @@ def restore_video(path: Path, output: Path, restore: Restorer, encoding: Encodin
             Progress("restored", video.frames_told, "frame") as progress,
         ):
             for window in windows:
-                restored = restore(window.clip)[window.kept]
+                shown = partial(_add_share, progress, len(window.times))
+                restored = restore(window.clip, shown)[window.kept]
                 writer.copy(video.take_packets())
                 for picture, (pts, duration) in zip(restored, window.times, strict=True):
                     writer.write(picture, pts, duration)
-                progress.add(len(restored))
             writer.copy(video.take_packets())
         _tell_damage(video)
+
+
+def _add_share(progress: Progress, frames: int, share: float) -> None:
+    progress.add(frames * share)
 
 
 def _tell_damage(video: VideoInput) -> None:
@@ -99,7 +105,7 @@ def _restore_folder(
         raise UserError(f"--clip: the frames in {folder} have {len(sizes)} sizes, expected one")
     for path in outputs:
         _check_new(path, given)
-    output.mkdir(parents=True, exist_ok=True)
+    _make_folder(output)
     with Progress("restored", len(pictures), "picture") as progress:
         if given.clip:
             picture_files.restore_frames(pictures, outputs, restore, restore.options, progress.add)
@@ -177,7 +183,7 @@ def _chosen_work(given: argparse.Namespace) -> Callable[[Restorer], None]:
     if output.exists() and path.samefile(output):
         raise UserError(f"{path} is input and output: name another output")
     if path.is_dir():
-        if output.exists() and not output.is_dir():
+        if (output.exists() and not output.is_dir()) or output.suffix.lower() in _FILE_SUFFIXES:
             raise UserError(f"{output} is a file, but {path} a folder: name a folder")
         return lambda restore: _restore_folder(path, output, restore, given)
     if given.clip:
@@ -190,7 +196,7 @@ def _chosen_work(given: argparse.Namespace) -> Callable[[Restorer], None]:
             f"{'picture' if is_picture else 'video'} it can be {', '.join(formats)}"
         )
     _check_new(output, given)
-    output.parent.mkdir(parents=True, exist_ok=True)
+    _make_folder(output.parent)
     if is_picture:
         return lambda restore: _restore_one_picture(path, output, restore)
     encoding = Encoding(
@@ -209,6 +215,13 @@ def _check_new(path: Path, given: argparse.Namespace) -> None:
         raise UserError(f"{path} is a folder: name a file")
     if path.exists() and not given.overwrite:
         raise UserError(f"{path} is there already: give --overwrite, or another name")
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"{folder} cannot be made ({error.strerror}): name another") from error
 
 
 def _tile_options(given: argparse.Namespace) -> TileOptions:

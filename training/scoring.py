@@ -125,7 +125,7 @@ def score_table(ranker: Ranker, lr_NCHW: Tensor, device: torch.device) -> Tensor
     was_training = ranker.training
     ranker.eval()
     scores = [
-        _scores_of(ranker, lr.to(device).contiguous().float() / 255).cpu()
+        _scores_of(ranker, lr.to(device).float() / 255).cpu()
         for lr in lr_NCHW.split(_FRAMES_AT_ONCE)
     ]
     ranker.train(was_training)

@@ -63,7 +63,7 @@ def picture_recipe() -> Recipe:
         {"name": "jpeg", "stages": [_JPEG]},
         {"name": "clean"},
     ]
-    return _pictures("proof-pictures", streams, pre_downscale=2)
+    return _pictures("proof-pictures", streams, pre_downscale=2, validation_fraction=0.1)
 
 
 def test_recipe() -> Recipe:
@@ -82,14 +82,21 @@ def test_recipe() -> Recipe:
         for codec in CODECS
     ]
     streams += [{"name": "jpeg", "stages": [{**_JPEG, "quality": 50}]}, {"name": "clean"}]
-    return _pictures("proof-test", streams, pre_downscale=1)
+    # All of it lies in the split `train`, since no dataset is without; nothing trains on it.
+    return _pictures("proof-test", streams, pre_downscale=1, validation_fraction=0)
 
 
-def _pictures(name: str, streams: Sequence[dict[str, Any]], pre_downscale: float) -> Recipe:
+def _pictures(
+    name: str,
+    streams: Sequence[dict[str, Any]],
+    pre_downscale: float,
+    validation_fraction: float,
+) -> Recipe:
     return Recipe.model_validate(
         {
             "name": name,
             "scale": 4,
+            "validation_fraction": validation_fraction,
             "hr": {"patch_height": 256, "patch_width": 256, "pre_downscale": pre_downscale},
             "clips": {"frames": 24, "patches": 4},
             "pseudo_video": {"frames": 24, "patches_per_image": 48},
@@ -100,7 +107,7 @@ def _pictures(name: str, streams: Sequence[dict[str, Any]], pre_downscale: float
 
 
 def make_dataset(
-    output: Path, inputs: Sequence[Path], recipe: Recipe, held_out: Sequence[str]
+    output: Path, inputs: Sequence[Path], recipe: Recipe, held_out: Sequence[str] = ()
 ) -> Path:
     """Synthesise a dataset, or go on with it; quick where it is finished.
 

@@ -78,18 +78,24 @@ class Spy(nn.Module):
 @pytest.mark.parametrize("size", [(1, 50, 9), (6, 24, 24), (17, 61, 40), (2, 25, 41)])
 def test_tiles_and_windows_lie_side_by_side(size: tuple[int, int, int]) -> None:
     spy, clip = Spy(), whole_clip(*size)
-    restored = restore_clip(spy, clip, CPU, SMALL_TILES)
+    shares: list[float] = []
+    restored = restore_clip(spy, clip, CPU, SMALL_TILES, shares.append)
+    assert len(shares) == len(spy.sizes)
+    assert sum(shares) == pytest.approx(1)
     assert len(spy.sizes) > 1
     assert all(s[1] <= 5 and max(s[3:]) <= 24 for s in spy.sizes)
     assert np.array_equal(restored, direct(spy, clip))
 
 
-def test_tiles_differ_little_from_the_whole() -> None:
+def test_overlap_brings_tiles_close_to_the_whole() -> None:
     model, clip = network(), whole_clip(7, 40, 33)
-    restored = restore_clip(model, clip, CPU, SMALL_TILES).astype(int)
-    difference = np.abs(restored - direct(model, clip))
-    assert np.any(difference)  # or the network sees no further than a pixel
-    assert difference.mean() < 0.5
+    whole = direct(model, clip).astype(int)
+    bare = TileOptions(tile=24, overlap=0, frames=5, overlap_frames=0)
+    without, with_overlap = (
+        np.abs(restore_clip(model, clip, CPU, options) - whole).mean()
+        for options in (bare, SMALL_TILES)
+    )
+    assert 0 < with_overlap < without / 2
 
 
 @pytest.mark.parametrize("overlap", [0, 1, 3])

@@ -268,6 +268,7 @@ def test_mistakes_are_one_message(
     assert "multiples of 8" in refusal(run, path, out, caplog, "--tile", "100")
     assert "neither a picture nor a video" in refusal(run, there, out, caplog)
     assert "--clip takes a folder" in refusal(run, path, out, caplog, "--clip")
+    assert "cannot be made" in refusal(run, path, there / "out.mp4", caplog)
     wide = write_movie(tmp_path / "wide.mp4", 1, 32, 4112)
     assert "16384 a side at most" in refusal(run, wide, out, caplog)
     if not torch.cuda.is_available():
@@ -361,6 +362,7 @@ def test_a_folder_is_restored_picture_by_picture(
     assert np.array_equal(picture_of(output / "1.png")[::2, ::2], texture(9, 7, seed=1))
     assert [given[0].shape[1] for given in spy.given] == [1, 1]
     assert "is there already" in refusal(run, folder, output, caplog)
+    assert "name a folder" in refusal(run, folder, tmp_path / "out.mp4", caplog)
     assert "2 sizes" in refusal(run, folder, tmp_path / "clip", caplog, "--clip")
     Image.fromarray(texture(8, 8)).save(folder / "1.webp")
     assert "not the only picture" in refusal(run, folder, tmp_path / "clip", caplog)

@@ -12,7 +12,15 @@ from tests.transforms.coding import code, draw_for
 from transforms.bitstream import frame_records
 from transforms.codec import decode_with_side_data
 from transforms.decode import decode_lr
-from transforms.motion import Flow, dense_flow, extract_blocks, read_blocks, write_blocks
+from transforms.motion import (
+    MAX_FUTURE,
+    MAX_PAST,
+    Flow,
+    dense_flow,
+    extract_blocks,
+    read_blocks,
+    write_blocks,
+)
 
 STEP = (1, 2)  # rows, columns a frame
 
@@ -64,6 +72,25 @@ def test_references_beyond_the_reach_of_the_search_have_a_distance_all_the_same(
     blocks = extract_blocks(frames, records, "h264", anchors_only=False)
     assert (blocks["ref_distance"] > 5).any()
     assert (blocks["ref_distance"] != 0).all()
+
+
+def test_a_part_of_a_stream_gives_the_blocks_of_the_whole() -> None:
+    packets = code(moving_clip(24, 96, 96, STEP), draw_for("h264", b_frames=3, gop_frames=250))
+    frames = decode_with_side_data(packets, "h264")
+    records = frame_records(packets, [0] * len(packets), frames)
+    whole = extract_blocks(frames, records, "h264", anchors_only=False)
+    wanted = range(11, 15)
+    seen = slice(wanted.start - MAX_PAST, wanted.stop + MAX_FUTURE)
+    part = extract_blocks(
+        frames[seen],
+        records[seen],
+        "h264",
+        anchors_only=False,
+        wanted=range(MAX_PAST, MAX_PAST + len(wanted)),
+    )
+    part["frame"] += seen.start
+    assert len(part)
+    assert np.array_equal(part, whole[np.isin(whole["frame"], wanted)])
 
 
 def test_blocks_survive_storage_and_nothing_else_is_taken_for_them() -> None:
