@@ -10,6 +10,7 @@ Hidden files, and files that are neither pictures nor videos by their first byte
 
 import dataclasses
 import re
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -48,7 +49,7 @@ class ClipFile:
     """A clip that can be read."""
 
     name: str
-    """of its folder, or its file without the ending"""
+    """of its folder, or of its file, without the ending where that is enough"""
     frames: int
     """how many are taken"""
     height: int
@@ -91,7 +92,10 @@ def find_clips(data: Path, most_frames: int | None = None) -> list[ClipFile]:
     if not data.is_dir():
         raise UserError(f"--data {data}: there is no such folder")
     clips, problems = list[ClipFile](), list[str]()
-    for name, source in _sources(data):
+    sources = list(_sources(data))
+    stems = Counter(_stem(path) for path, _ in sources)
+    for path, source in sources:
+        name = path.name if stems[_stem(path)] > 1 else _stem(path)
         try:
             clips.append(_clip(name, source, most_frames))
         except UserError as error:
@@ -99,9 +103,6 @@ def find_clips(data: Path, most_frames: int | None = None) -> list[ClipFile]:
     if problems:
         head = f"{counted(len(problems), 'clip')} in {data} cannot be used: take them out"
         raise UserError("\n  ".join([head, *problems[:_MOST_PROBLEMS]]))
-    names = [clip.name for clip in clips]
-    if twice := sorted({name for name in names if names.count(name) > 1}):
-        raise UserError(f"several clips in {data} are called {', '.join(twice)}: rename them")
     if not clips:
         raise UserError(
             f"--data {data} holds no clip: neither folders of pictures, pictures (PNG, JPEG, WebP, "
@@ -110,21 +111,25 @@ def find_clips(data: Path, most_frames: int | None = None) -> list[ClipFile]:
     return sorted(clips, key=lambda clip: _by_numbers(clip.name))
 
 
-def _sources(data: Path) -> Iterator[tuple[str, list[Path] | Path]]:
-    """(name, pictures of a clip or a video) of all that a folder holds."""
+def _stem(path: Path) -> str:
+    return path.name if path.is_dir() else path.stem
+
+
+def _sources(data: Path) -> Iterator[tuple[Path, list[Path] | Path]]:
+    """(what is named for it, pictures of a clip or a video) of all that a folder holds."""
     pictures = []
     for path in _visible(data):
         if path.is_dir():
             if frames := [file for file in _visible(path) if _kind(file) == "picture"]:
-                yield path.name, frames
+                yield path, frames
         elif (kind := _kind(path)) == "picture":
             pictures.append(path)
         elif kind == "video":
-            yield path.stem, path
+            yield path, path
     if len(pictures) > 1 and _are_frames(pictures):
-        yield data.resolve().name, pictures
+        yield data.resolve(), pictures
     else:
-        yield from ((path.stem, [path]) for path in pictures)
+        yield from ((path, [path]) for path in pictures)
 
 
 def _are_frames(pictures: Sequence[Path]) -> bool:

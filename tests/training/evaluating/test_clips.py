@@ -89,8 +89,9 @@ def test_a_damaged_video_is_refused(tmp_path: Path) -> None:
 
 
 def test_names_are_unique(tmp_path: Path) -> None:
-    write_pictures(tmp_path, ["a.png", "a.webp", "b.png"])
-    assert "are called a: rename them" in refusal(tmp_path)
+    write_pictures(tmp_path, ["a.png", "a.webp", "b.png", "v1.0.png"])
+    write_pictures(tmp_path / "v1.0", ["1.png"])
+    assert set(found(tmp_path)) == {"a.png", "a.webp", "b", "v1.0.png", "v1.0"}
 
 
 def test_sides_are_cropped_to_multiples_of_the_scale(tmp_path: Path) -> None:
