@@ -16,6 +16,17 @@ DEMO_STEPS ?= 200
 # Processes that run the tests.
 TEST_PROCESSES ?= 2
 
+# `make paper`: where its videos and benchmark are, and how long it trains on how many GPUs.
+VIDEOS ?=
+VID4 ?=
+GPUS ?= 1
+PAPER ?= build/paper
+PAPER_CONFIG ?= cavsr
+PAPER_STEPS ?= 300000
+PAPER_PRETRAIN_STEPS ?= 20000
+PAPER_OPTIONS ?= --frames 7 --crop 64 --batch-size 8 --learning-rate 2e-4 --validate-every 5000 \
+	--precision bfloat16 --compile --workers 8
+
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/installed-$(TORCH)
@@ -38,7 +49,7 @@ TORCH_INSTALL := "torch==$(TORCH_VERSION)"
 endif
 
 .DELETE_ON_ERROR:
-.PHONY: help setup servers demo test lint format docs benchmark clean
+.PHONY: help setup servers demo paper test lint format docs benchmark clean
 
 help:
 	@echo "make setup      create .venv/ and install everything (TORCH=cpu or cuda)"
@@ -48,6 +59,7 @@ help:
 	@echo "make lint       check formatting, lint, types and import rules"
 	@echo "make format     reformat the code, fix what can be fixed"
 	@echo "make docs       write the reference pages again"
+	@echo "make paper      train the paper's size on GPUs: VIDEOS=folder VID4=folder GPUS=count"
 	@echo "make benchmark  measure speed"
 	@echo "make clean      remove build/ and caches, keep .venv/"
 
@@ -97,6 +109,24 @@ demo: setup
 	@echo "Next:"
 	@echo "  $(BIN)/python -m pipelines.synthesize --help       your own videos and images"
 	@echo "  $(BIN)/python -m training.train --help             longer, on a GPU, on your dataset"
+
+# From videos to the table beside the published rows; goes on where it was interrupted.
+resumed = $(if $(wildcard $(1)),--resume)
+paper: setup
+	@test -n "$(VIDEOS)" -a -n "$(VID4)" || { \
+		echo "make paper VIDEOS=/folder/of/videos VID4=/folder/of/vid4 GPUS=8"; exit 2; }
+	$(BIN)/python -m pipelines.synthesize --runner=DirectRunner --input "$(VIDEOS)" \
+		--output $(PAPER)/ranks --recipe cavsr-continuous
+	$(BIN)/python -m pipelines.synthesize --runner=DirectRunner --input "$(VIDEOS)" \
+		--output $(PAPER)/videos --recipe cavsr-444
+	$(BIN)/python -m training.pretrain $(PAPER)/ranks --config $(PAPER_CONFIG) --run $(PAPER)/encoder \
+		--steps $(PAPER_PRETRAIN_STEPS) \
+		$(call resumed,$(PAPER)/encoder/training_state.safetensors)
+	$(BIN)/torchrun --nproc-per-node $(GPUS) -m -- training.train $(PAPER)/videos \
+		--config $(PAPER_CONFIG) --encoder $(PAPER)/encoder --freeze-encoder --run $(PAPER)/run \
+		--steps $(PAPER_STEPS) $(PAPER_OPTIONS) $(call resumed,$(PAPER)/run/training_state.pt)
+	$(BIN)/python -m training.evaluate --data "$(VID4)" --crf none 15 25 35 \
+		--pixel-format yuv444p --weights $(PAPER)/run --output $(PAPER)/evaluation
 
 test: lint
 	$(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist worksteal
