@@ -98,7 +98,7 @@ def _pictures(
             "scale": 4,
             "validation_fraction": validation_fraction,
             "hr": {"patch_height": 256, "patch_width": 256, "pre_downscale": pre_downscale},
-            "clips": {"frames": 24, "patches": 4},
+            "clips": {"frames": 24, "patches": 1},
             "pseudo_video": {"frames": 24, "patches_per_image": 48},
             "shared": _BICUBIC,
             "streams": streams,

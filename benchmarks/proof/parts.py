@@ -43,7 +43,7 @@ from training.scoring import PairAccuracy
 PARTS = ("p0", "p1", "p2", "p3", "p4")
 _TEST_STREAMS = ("mpeg2video", "mpeg4", "h264", "hevc", "jpeg", "clean")
 _WITH_OTHER_CODES = FULL
-_FRAMES = 24  # of each clip of Vid4, from its first
+_FRAMES = 16  # of each clip of Vid4, from its first
 
 
 @dataclass(frozen=True)
