@@ -111,7 +111,8 @@ def new_state(config: PretrainRun, device: torch.device) -> PretrainState:
     """The start of a run; its weights follow from the seed."""
     torch.manual_seed(config.training.seed)
     ranker = Ranker(config.encoder).to(device)
-    ranker.to(memory_format=torch.channels_last)  # a third less time on a CPU
+    # A third less time on a CPU.
+    ranker.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     decay = config.training.weight_decay
     return PretrainState(ranker, torch.optim.Adam(ranker.parameters(), weight_decay=decay))
 
