@@ -74,6 +74,8 @@ class Coding:
     """(N,) int64, `FrameType.code`"""
     content: Tensor
     """(N,) int64, equal for frames that show the same scene"""
+    moment: Tensor
+    """(N,) int64, equal for frames of one content that show the very same picture"""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -121,6 +123,7 @@ def collate_aligned(windows: Sequence[AlignedWindow]) -> AlignedBatch:
         scenes = first + (np.arange(num_frames) if is_mixed else np.zeros(num_frames, np.int64))
         content += [scenes] * len(window.streams)
         first += num_frames
+    moments = [np.arange(len(x.frame_type)) for x in coded]
     strengths = [np.full(len(x.frame_type), x.strength, np.float32) for x in coded]
     return AlignedBatch(
         lr=torch.from_numpy(np.concatenate([x.lr for x in coded])).movedim(-1, -3),
@@ -128,6 +131,7 @@ def collate_aligned(windows: Sequence[AlignedWindow]) -> AlignedBatch:
             strength=torch.from_numpy(np.concatenate(strengths)),
             frame_type=torch.from_numpy(np.concatenate([x.frame_type for x in coded])),
             content=torch.from_numpy(np.concatenate(content)),
+            moment=torch.from_numpy(np.concatenate(moments)),
         ),
         skipped=tuple(key for window in windows for key in window.skipped),
     )

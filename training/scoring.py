@@ -176,6 +176,10 @@ def _kinds(coding: Coding, rows: Tensor) -> dict[str, Tensor]:
             chosen & ~is_clean & (apart >= _FAR_APART)
         )
         kinds[f"uncompressed and any CRF, {where}"] = chosen & is_clean
+    is_same = coding.moment[rows][:, None] == coding.moment
+    kinds[f"CRF at least {_FAR_APART} apart, one frame of a clip"] = (
+        kinds[f"CRF at least {_FAR_APART} apart, within clips"] & is_same
+    )
     kinds["types, within clips"] = pairs.types
     return kinds
 

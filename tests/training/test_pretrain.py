@@ -127,6 +127,18 @@ def test_mistakes_are_one_message(
     assert "Traceback" not in caplog.text
 
 
+def test_damage_found_by_a_worker_is_one_message(
+    tiny_dataset: Callable[[Sequence[Clip]], Path], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    dataset = tiny_dataset([Clip("a", "train", SampleKind.CLIP, pan_frames(3, seed=0))])
+    shard = dataset / "data" / "train-000000.tar"
+    shard.write_bytes(shard.read_bytes()[:700])
+    assert run_pretraining(dataset, tmp_path / "run", "--workers", "1") == 2
+    (message,) = [r.getMessage() for r in caplog.records if r.levelname == "ERROR"]
+    assert message.startswith(f"error: {shard}, sample a: ")
+    assert message.endswith("copy the dataset again")
+
+
 def test_streams_that_cannot_be_ranked_are_refused(
     pan_dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,

@@ -18,6 +18,7 @@ def coding(*frames: tuple[float, int, int]) -> Coding:
     return Coding(
         strength=torch.tensor(strength), frame_type=torch.tensor(types),
         content=torch.tensor(content),
+        moment=torch.arange(len(frames)) // 3,
     )  # fmt: skip
 
 

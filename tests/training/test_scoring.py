@@ -41,10 +41,17 @@ def test_accuracies_count_pairs_in_the_right_order() -> None:
     rows = found(of_scores(0, 1, 3, 2, 2), *frames)
     assert rows["CRF, within clips", "given"] == (3, pytest.approx(2 / 3))
     assert rows["CRF at least 5 apart, within clips", "given"] == (2, 0.5)
+    assert ("CRF at least 5 apart, one frame of a clip", "given") not in rows
     assert rows["uncompressed and any CRF, within clips", "given"] == (3, 1)
     assert rows["CRF, across clips", "given"] == (3, pytest.approx(1 / 3))  # a tie is wrong
     assert rows["uncompressed and any CRF, across clips", "given"] == (1, 1)
     assert ("types, within clips", "given") not in rows
+
+
+def test_the_very_same_picture_is_a_kind_of_its_own() -> None:
+    rows = found(of_scores(2, 1, 0, 3), (20.0, P, 0), (25.0, P, 0), (30.0, B, 0), (30.0, P, 0))
+    assert rows["CRF at least 5 apart, one frame of a clip", "given"] == (1, 0)
+    assert rows["CRF at least 5 apart, within clips", "given"] == (3, pytest.approx(2 / 3))
 
 
 def test_accuracies_tell_what_the_type_does_from_what_the_picture_does() -> None:
