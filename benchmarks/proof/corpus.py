@@ -52,6 +52,14 @@ def video_recipe(name: str) -> Recipe:
     return recipe.model_copy(update={"hr": hr, "name": f"proof-{name}"})
 
 
+def rank_recipe() -> Recipe:
+    """Continuous CRFs; of photographs, what a virtual camera sees, for more contents."""
+    recipe = video_recipe("cavsr-continuous")
+    camera = {"packing": "camera", "patches_per_image": 12}
+    pseudo_video = recipe.pseudo_video.model_copy(update=camera)
+    return recipe.model_copy(update={"pseudo_video": pseudo_video, "name": "proof-ranks"})
+
+
 def picture_recipe() -> Recipe:
     """One HR, degraded three ways: by VCISR's codecs, by JPEG, and by the downscale alone."""
     vcisr = load_recipe("vcisr").model_dump(exclude_none=True)

@@ -17,6 +17,7 @@ from benchmarks.proof.corpus import (
     Corpus,
     make_dataset,
     picture_recipe,
+    rank_recipe,
     stream_view,
     test_recipe,
     video_recipe,
@@ -84,7 +85,8 @@ class Proof:
     def p3(self) -> str:
         """Networks of clips."""
         self._pretrain()
-        dataset = self._dataset("video", self.corpus.videos, "cavsr")
+        recipe = video_recipe("cavsr")
+        dataset = make_dataset(self._datasets / "video", self.corpus.videos, recipe, HELD_OUT)
         train_all(self._video_trainings(dataset), self.processes)
         self._score_videos()
         found = {name: self._scores(VIDEO_RUNS, name, "vid4.json") for name in VIDEO}
@@ -171,14 +173,12 @@ class Proof:
     def _datasets(self) -> Path:
         return self.output / "datasets"
 
-    def _dataset(self, name: str, inputs: list[Path], recipe: str) -> Path:
-        return make_dataset(self._datasets / name, inputs, video_recipe(recipe), HELD_OUT)
-
     def _encoder(self, seed: int) -> Path:
         return self.output / "encoders" / str(seed)
 
     def _pretrain(self) -> None:
-        dataset = self._dataset("ranks", self.corpus.videos, "cavsr-continuous")
+        inputs = [*self.corpus.videos, *self.corpus.photos]
+        dataset = make_dataset(self._datasets / "ranks", inputs, rank_recipe(), HELD_OUT)
         steps = self.pretrain_steps
         self._in_processes(
             [(_pretrain_one, (dataset, self._encoder(s), s, steps)) for s in self._seeds]
