@@ -106,7 +106,7 @@ def run_command(work: Callable[[], None]) -> int:
     try:
         work()
     except TOLD_ERRORS as error:
-        logger.error("error: %s", _message(error))
+        logger.error("error: %s", message(error))
         return 2
     except KeyboardInterrupt:
         logger.error("interrupted")
@@ -114,7 +114,7 @@ def run_command(work: Callable[[], None]) -> int:
     return 0
 
 
-def _message(error: Exception) -> str:
+def message(error: Exception) -> str:
     text = str(error)
     if text.startswith("Caught "):  # in a loader's process: torch puts a traceback before it
         return text.strip().splitlines()[-1].partition(": ")[2]

@@ -34,8 +34,8 @@ class StreamSettings(Record):
     """of the order of samples, of windows, crops and flips, and of the initial weights"""
 
 
-class TrainConfig(StreamSettings):
-    """What decides the weights, apart from dataset and model."""
+class OptimizerSettings(StreamSettings):
+    """How far and how fast weights are changed."""
 
     steps: Count = 1000
     """optimizer steps"""
@@ -45,6 +45,11 @@ class TrainConfig(StreamSettings):
     """part of the steps in which the learning rate rises"""
     max_gradient_norm: Annotated[float, Field(gt=0)] = 1.0
     """of all parameters together; longer gradients are shortened to it"""
+
+
+class TrainConfig(OptimizerSettings):
+    """What decides the weights, apart from dataset and model."""
+
     ema_decay: Annotated[float, Field(ge=0, lt=1)] = 0.999
     """of the moving average of the weights that is kept, validated and handed out; 0 keeps the
     weights themselves"""

@@ -6,29 +6,23 @@ on a CPU.
 """
 
 import argparse
-import csv
 import dataclasses
 import logging
-import sys
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Self
 
 import pyarrow.compute as pc
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
-from torch.utils.tensorboard import SummaryWriter
-from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
 from schemas.sample import StreamRow
-from schemas.store import StorePath
 from training.arguments import add_stream_options, at_least, run_command, stream_parts
 from training.batches import Part
-from training.checkpoint import WEIGHTS_NAME, TrainedOn
+from training.checkpoint import WEIGHTS_NAME
 from training.config import UserError
+from training.curves import LOG_EVERY_STEPS, LOG_NAME, TENSORBOARD_NAME, Curves
 from training.dataset import SampleStream
 from training.index import read_shard_table
 from training.models.cavsr import CavsrConfig
@@ -39,14 +33,15 @@ from training.pretraining import (
     AlignedBatches,
     PretrainRun,
     PretrainState,
-    learning_rate,
     new_state,
     pretraining_step,
     read_run,
     restore,
     save,
 )
+from training.processes import choose_device
 from training.ranking import PretrainConfig
+from training.run_folder import load_batches, make_folder, refuse_used, trained_on
 from training.score_plot import PLOT_NAME, write_plot
 from training.scoring import (
     SCORES_NAME,
@@ -55,13 +50,10 @@ from training.scoring import (
     score_held_out,
     write_scores,
 )
-
-LOG_NAME = "log.csv"
-TENSORBOARD_NAME = "tensorboard"
-LOG_EVERY_STEPS = 10
+from training.step import learning_rate
 
 _SUMMARY = ("CRF at least 5 apart, within clips", "given")
-_COLUMNS = ["step", "loss", "learning_rate", "skipped", "seconds", "accuracy"]
+_COLUMNS = ["loss", "learning_rate", "skipped", "seconds", "accuracy"]
 
 logger = logging.getLogger(__name__)
 
@@ -100,20 +92,13 @@ def pretrain(
         UserError: if it cannot be done as asked.
         DatasetError: if there is no dataset.
     """
-    device = _choose_device(options.device)
+    device = choose_device(options.device)
     stream = SampleStream(parts, "train", config)
     _check_comparable(stream)
     run_config = _run_config(parts, encoder, config, stream)
     state = _prepare(run_config, options, device)
-    is_remote = any(isinstance(part.dataset, StorePath) for part in parts)
-    loader = DataLoader(
-        AlignedBatches(stream),
-        batch_size=None,
-        sampler=range(state.step, config.steps),
-        num_workers=options.workers,
-        # A store's connections, opened here already, do not survive a fork.
-        multiprocessing_context="spawn" if is_remote and options.workers else None,
-    )
+    numbers = range(state.step, config.steps)
+    loader = load_batches(AlignedBatches(stream), parts, options.workers, device, numbers)
     with _Log(options.run, config.steps, state.step) as log, logging_redirect_tqdm():
 
         def checkpoint() -> list[PairAccuracy]:
@@ -154,81 +139,37 @@ def _take_steps(
     return found
 
 
-class _Log:
-    """A run's curves, in log.csv and for TensorBoard, and its progress; a context manager.
+class _Log(Curves):
+    """A run's curves and progress.
 
     Args:
         run: the run's folder.
         steps: how many there will be.
-        start: steps already taken; rows of later ones, left by a killed run, are dropped.
+        start: steps already taken.
     """
 
     def __init__(self, run: Path, steps: int, start: int) -> None:
-        rows = _rows_until(run / LOG_NAME, start)
-        # buffering=1: each row is in the file as soon as it is complete.
-        self._file = (run / LOG_NAME).open("w", newline="", buffering=1)
-        self._csv = csv.DictWriter(self._file, _COLUMNS)
-        self._csv.writeheader()
-        self._csv.writerows(rows)
-        self._board = SummaryWriter(str(run / TENSORBOARD_NAME), purge_step=start + 1)
-        self._plain = not sys.stderr.isatty()
-        self._bar = tqdm(total=steps, initial=start, unit="step", disable=self._plain)
-        self._steps, self._began = steps, time.monotonic()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._bar.close()
-        self._board.close()
-        self._file.close()
+        super().__init__(run, _COLUMNS, steps, start)
 
     def step(self, step: int, loss: float, rate: float, skipped: int) -> None:
         """Add the mean loss since the last row, and how many samples were skipped since."""
         values = {"loss": loss, "learning_rate": rate, "skipped": skipped}
-        seconds = round(time.monotonic() - self._began, 3)
-        self._write(step, {**values, "seconds": seconds}, values)
-        self._bar.update(step - self._bar.n)
-        self._bar.set_postfix(loss=f"{loss:.4f}", refresh=False)
-        if self._plain:
-            logger.info("step %d/%d  loss %.5f", step, self._steps, loss)
+        self.steps_taken("pretraining", step, values, f"loss {loss:.5f}")
 
     def accuracies(self, step: int, found: Sequence[PairAccuracy]) -> None:
         """Add the accuracy of CRFs that are apart to log.csv, and all of them to TensorBoard."""
+        self.paused()
         values = {(x.pairs, x.frame_types): x.accuracy for x in found}
         if _SUMMARY not in values:
             return
-        board = {_tag(*key): value for key, value in values.items()}
-        self._write(step, {"accuracy": values[_SUMMARY]}, board)
+        board = {f"pretraining/{_tag(*key)}": value for key, value in values.items()}
+        self.row(step, {"accuracy": values[_SUMMARY]}, board)
         logger.info("step %d  %s: %.4f", step, _SUMMARY[0], values[_SUMMARY])
-
-    def _write(self, step: int, row: Mapping[str, float], curves: Mapping[str, float]) -> None:
-        self._csv.writerow({"step": step, **row})
-        for name, value in curves.items():
-            self._board.add_scalar(f"pretraining/{name}", value, step)
 
 
 def _tag(pairs: str, fed: str) -> str:
     """A curve's name for TensorBoard, which has letters and a few signs only."""
     return f"{pairs}/types_{fed}".replace(",", "").replace(" ", "_")
-
-
-def _rows_until(path: Path, step: int) -> list[dict[str, str]]:
-    if not path.is_file():
-        return []
-    with path.open(newline="") as file:
-        return [row for row in csv.DictReader(file) if int(row["step"]) <= step]
-
-
-def _choose_device(name: str) -> torch.device:
-    if name == "cuda" and not torch.cuda.is_available():
-        raise UserError(
-            f"--device cuda: torch {torch.__version__} finds no GPU; use --device cpu, or install "
-            "a build of torch for this machine's driver"
-        )
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    return torch.device(name)
 
 
 def _check_comparable(stream: SampleStream) -> None:
@@ -259,16 +200,7 @@ def _check_comparable(stream: SampleStream) -> None:
 def _run_config(
     parts: Sequence[Part], encoder: EncoderConfig, config: PretrainConfig, stream: SampleStream
 ) -> PretrainRun:
-    data = [
-        TrainedOn(
-            dataset_name=opened.name,
-            manifest_sha256=opened.manifest_sha256,
-            view_sha256=opened.view_sha256,
-            ratio=part.ratio,
-        )
-        for part, opened in zip(parts, stream.parts, strict=True)
-    ]
-    return PretrainRun(encoder=encoder, training=config, data=data)
+    return PretrainRun(encoder=encoder, training=config, data=trained_on(parts, stream))
 
 
 def _prepare(config: PretrainRun, options: PretrainOptions, device: torch.device) -> PretrainState:
@@ -281,17 +213,9 @@ def _prepare(config: PretrainRun, options: PretrainOptions, device: torch.device
                 "repeat those of that run, or pretrain with another --run"
             )
         restore(options.run, state)
-    elif (options.run / STATE_NAME).exists():
-        raise UserError(
-            f"{options.run} already holds a run: add --resume to go on with it, or choose another "
-            "folder with --run"
-        )
-    try:
-        options.run.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(
-            f"--run {options.run} cannot be made ({error}): choose another folder"
-        ) from error
+    else:
+        refuse_used(options.run, STATE_NAME)
+    make_folder(options.run)
     return state
 
 

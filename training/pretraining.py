@@ -7,7 +7,6 @@ unpickled.
 
 import dataclasses
 import json
-import math
 from pathlib import Path
 
 import numpy as np
@@ -30,12 +29,11 @@ from training.models.layers import to_channels_last
 from training.ranking import PretrainConfig, ranking_loss
 from training.samples import read_aligned
 from training.shards import Shards
+from training.step import learning_rate
 
 STATE_NAME = "training_state.safetensors"
 
 _ENCODER = "encoder."
-_MAX_GRADIENT_NORM = 1.0
-_WARM_UP = 0.05  # part of the steps
 _DAMAGED = (OSError, SafetensorError, RuntimeError, LookupError, ValueError)
 """What files raise that are cut, of another network, or not a checkpoint."""
 
@@ -134,16 +132,10 @@ def pretraining_step(state: PretrainState, batch: AlignedBatch, config: Pretrain
     loss = ranking_loss(scores, batch.coding, config)
     state.optimizer.zero_grad()
     loss.backward()
-    torch.nn.utils.clip_grad_norm_(state.ranker.parameters(), _MAX_GRADIENT_NORM)
+    torch.nn.utils.clip_grad_norm_(state.ranker.parameters(), config.max_gradient_norm)
     state.optimizer.step()
     state.step += 1
     return loss.detach()
-
-
-def learning_rate(config: PretrainConfig, step: int) -> float:
-    """Of the step that follows `step` steps."""
-    rise = min(1, (step + 1) / (_WARM_UP * config.steps))
-    return config.learning_rate * rise * (1 + math.cos(math.pi * step / config.steps)) / 2
 
 
 def save(run: Path, config: PretrainRun, state: PretrainState) -> None:

@@ -10,13 +10,13 @@ from pydantic import Field
 from torch import Tensor
 
 from training.aligned import Coding
-from training.config import Count, StreamSettings
+from training.config import Count, OptimizerSettings
 
 _Weight = Annotated[float, Field(ge=0)]
 _Positive = Annotated[float, Field(gt=0)]
 
 
-class PretrainConfig(StreamSettings):
+class PretrainConfig(OptimizerSettings):
     """What decides a pretrained encoder, apart from dataset and architecture."""
 
     batch_size: Count = 4

@@ -1,38 +1,29 @@
 """What a run tells while it goes on and when it ends: log.csv, TensorBoard, lines, a table."""
 
-import csv
 import io
 import json
 import logging
-import sys
-import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Self
 
 import numpy as np
 from PIL import Image
-from torch.utils.tensorboard import SummaryWriter
-from tqdm import tqdm
 
 from schemas.wording import counted
 from training.card import CARD_NAME
 from training.checkpoint import WEIGHTS_NAME, write_atomically
 from training.config import UserError
+from training.curves import LOG_NAME, TENSORBOARD_NAME, Curves
 from training.drawing import Sheet
 from training.validation import MAX_CLIPS, MAX_FRAMES, Example, StreamScore
 
-LOG_NAME = "log.csv"
 VALIDATION_NAME = "validation.json"
 SHEET_NAME = "validation.png"
-TENSORBOARD_NAME = "tensorboard"
-LOG_EVERY_STEPS = 10
 
 _CAPTION_PIXELS = 24
 _GAP_PIXELS = 8
 
 _COLUMNS = [
-    "step",
     "loss",
     "psnr_rgb",
     "learning_rate",
@@ -45,77 +36,50 @@ _COLUMNS = [
 logger = logging.getLogger(__name__)
 
 
-class RunLog:
+class RunLog(Curves):
     """Writes a run's curves and shows its progress; a context manager.
 
     Args:
         run: the run's folder.
         steps: how many there will be.
-        start: steps already taken; rows of later ones, left by a killed run, are dropped.
+        start: steps already taken.
     """
 
     def __init__(self, run: Path, steps: int, start: int) -> None:
+        super().__init__(run, _COLUMNS, steps, start)
         self._run = run
-        rows = _rows_until(run / LOG_NAME, start)
-        # buffering=1: each row is in the file as soon as it is complete.
-        self._file = (run / LOG_NAME).open("w", newline="", buffering=1)
-        self._csv = csv.DictWriter(self._file, _COLUMNS)
-        self._csv.writeheader()
-        self._csv.writerows(rows)
-        self._board = SummaryWriter(str(run / TENSORBOARD_NAME), purge_step=start + 1)
-        self._plain = not sys.stderr.isatty()
-        self._bar = tqdm(total=steps, initial=start, unit="step", disable=self._plain)
-        self._steps = steps
-        self._began = self._row_began = time.monotonic()
-        self._row_step = start
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._bar.close()
-        self._board.close()
-        self._file.close()
 
     def training(
         self, step: int, loss: float, psnr_rgb: float, learning_rate: float, skipped: int
     ) -> None:
         """Add the means since the last row, and how many samples were skipped since."""
-        now = time.monotonic()
         values = {
             "loss": loss,
             "psnr_rgb": psnr_rgb,
             "learning_rate": learning_rate,
             "skipped": skipped,
         }
-        self._csv.writerow({"step": step, **values, "seconds": round(now - self._began, 3)})
-        for name, value in values.items():
-            self._board.add_scalar(f"training/{name}", value, step)
-        self._bar.update(step - self._bar.n)
-        self._bar.set_postfix(loss=f"{loss:.4f}", psnr=f"{psnr_rgb:.2f} dB", refresh=False)
-        if self._plain:
-            rate = (step - self._row_step) / (now - self._row_began)
-            progress = f"step {step}/{self._steps}  loss {loss:.5f}  PSNR {psnr_rgb:.2f} dB"
-            logger.info("%s  %.2f steps/s", progress, rate)
-        self._row_step, self._row_began = step, now
+        told = f"loss {loss:.5f}  PSNR {psnr_rgb:.2f} dB"
+        self.steps_taken("training", step, values, told)
 
     def validation(
         self, step: int, scores: Sequence[StreamScore], examples: Sequence[Example]
     ) -> None:
         """Add a validation: the mean over streams to log.csv, each stream to TensorBoard, and the
         examples to a picture."""
-        self._row_began = time.monotonic()  # steps/s leaves validation out
+        self.paused()
         if not scores:
             return
         rgb = sum(score.model_psnr_rgb for score in scores) / len(scores)
         y = sum(score.model_psnr_y for score in scores) / len(scores)
-        self._csv.writerow({"step": step, "validation_psnr_rgb": rgb, "validation_psnr_y": y})
-        for score in scores:
-            name = f"validation/{score.stream}"
-            self._board.add_scalar(f"{name}/psnr_rgb", score.model_psnr_rgb, step)
-            self._board.add_scalar(f"{name}/psnr_y", score.model_psnr_y, step)
+        by_stream = {
+            f"validation/{score.stream}/{name}": getattr(score, f"model_{name}")
+            for score in scores
+            for name in ("psnr_rgb", "psnr_y")
+        }
+        self.row(step, {"validation_psnr_rgb": rgb, "validation_psnr_y": y}, by_stream)
         sheet = example_sheet(examples)
-        self._board.add_image("validation/examples", np.asarray(sheet), step, dataformats="HWC")
+        self.picture("validation/examples", step, np.asarray(sheet))
         buffer = io.BytesIO()
         sheet.save(buffer, "PNG")
         write_atomically(self._run / SHEET_NAME, buffer.getvalue())
@@ -134,13 +98,6 @@ def example_sheet(examples: Sequence[Example]) -> Image.Image:
             sheet.write(left, top + 4, f"{example.stream}, {name}")
             sheet.paste(getattr(example, name), left, top + _CAPTION_PIXELS)
     return sheet.image
-
-
-def _rows_until(path: Path, step: int) -> list[dict[str, str]]:
-    if not path.is_file():
-        return []
-    with path.open(newline="") as file:
-        return [row for row in csv.DictReader(file) if int(row["step"]) <= step]
 
 
 def write_scores(run: Path, step: int, scores: Sequence[StreamScore]) -> None:

@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from training.batch import Batch
 from training.checkpoint import TrainingState
-from training.config import TrainConfig
+from training.config import OptimizerSettings, TrainConfig
 from training.metrics import psnr_rgb, to_8_bits
 from training.models.configs import Network
 
@@ -113,7 +113,7 @@ def structure(hr_BTCHW: Tensor) -> Tensor:
     return double.unflatten(0, hr_BTCHW.shape[:2])
 
 
-def learning_rate(config: TrainConfig, step: int) -> float:
+def learning_rate(config: OptimizerSettings, step: int) -> float:
     """Of the step that follows `step` steps: a line up, then half a cosine down to 0."""
     warm_up_steps = round(config.warm_up * config.steps)
     if step < warm_up_steps:

@@ -10,7 +10,13 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 
-from training.arguments import TOLD_ERRORS, add_stream_options, at_least, stream_parts
+from training.arguments import (
+    TOLD_ERRORS,
+    add_stream_options,
+    at_least,
+    message,
+    stream_parts,
+)
 from training.config import TrainConfig, UserError
 from training.models.cavsr import CavsrConfig
 from training.models.configs import CONFIGS, AnyConfig, choose_config
@@ -159,13 +165,6 @@ def _model(given: argparse.Namespace) -> AnyConfig:
     return config
 
 
-def _message(error: Exception) -> str:
-    text = str(error)
-    if text.startswith("Caught "):  # in a loader's process: torch puts a traceback before it
-        return text.strip().splitlines()[-1].partition(": ")[2]
-    return text
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line.
 
@@ -181,7 +180,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         scores = train(stream_parts(given), _model(given), config, options)
     except TOLD_ERRORS as error:
-        logger.error("error: %s", _message(error))
+        logger.error("error: %s", message(error))
         return 2
     except KeyboardInterrupt:
         logger.error("interrupted: add --resume to go on from the last checkpoint")

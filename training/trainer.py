@@ -14,10 +14,8 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
-from torch.utils.data import DataLoader
 from tqdm.contrib.logging import logging_redirect_tqdm
 
-from schemas.store import StorePath
 from schemas.wording import counted
 from training.batches import Part
 from training.card import CARD_NAME, model_card
@@ -33,13 +31,15 @@ from training.checkpoint import (
     write_atomically,
 )
 from training.config import TrainConfig, UserError
+from training.curves import LOG_EVERY_STEPS
 from training.dataset import SampleStream
 from training.models.cavsr import Cavsr, CavsrConfig
 from training.models.configs import AnyConfig, at_scale, build
 from training.models.layers import to_channels_last
 from training.pretraining import load_encoder
 from training.processes import Processes, joined
-from training.report import LOG_EVERY_STEPS, RunLog, read_scores, write_scores
+from training.report import RunLog, read_scores, write_scores
+from training.run_folder import load_batches, make_folder, refuse_used, trained_on
 from training.shards import CacheOptions
 from training.step import Objective, learning_rate, training_step
 from training.validation import StreamScore, read_validation_set, validate
@@ -119,15 +119,7 @@ class _Run:
         self._run_config = _run_config(parts, model, config, stream)
         self._state = _prepare(self._run_config, options, processes)
         self._stream = _rest(stream, self._state, config.steps, processes.count)
-        is_remote = any(isinstance(part.dataset, StorePath) for part in parts)
-        self._loader = DataLoader(
-            self._stream,
-            batch_size=None,
-            num_workers=options.workers,
-            pin_memory=processes.device.type == "cuda",
-            # A store's connections, opened here already, do not survive a fork.
-            multiprocessing_context="spawn" if is_remote and options.workers else None,
-        )
+        self._loader = load_batches(self._stream, parts, options.workers, processes.device)
 
     def go(self) -> list[StreamScore] | None:
         """Take all steps that are left; the last validation, in the first process."""
@@ -219,15 +211,7 @@ def _run_config(
     return RunConfig(
         model=at_scale(model, stream.parts[0].scale),
         training=config,
-        data=[
-            TrainedOn(
-                dataset_name=opened.name,
-                manifest_sha256=opened.manifest_sha256,
-                view_sha256=opened.view_sha256,
-                ratio=part.ratio,
-            )
-            for part, opened in zip(parts, stream.parts, strict=True)
-        ],
+        data=trained_on(parts, stream),
     )
 
 
@@ -251,13 +235,10 @@ def _prepare(config: RunConfig, options: RunOptions, processes: Processes) -> Tr
     state = TrainingState(model, average, torch.optim.Adam(trained, betas=_BETAS, fused=is_fused))
     if options.resume:
         _go_on(state, config, options.run)
-    elif (options.run / STATE_NAME).exists():
-        raise UserError(
-            f"{options.run} already holds a run: add --resume to go on with it, or choose another "
-            "folder with --run"
-        )
+    else:
+        refuse_used(options.run, STATE_NAME)
     processes.wait()  # before the first one writes what the others look for
-    _make_folder(options.run)
+    make_folder(options.run)
     return state
 
 
@@ -292,13 +273,6 @@ def _take_encoder(model: nn.Module, run: Path) -> None:
             "pretrain with the same --config"
         )
     model.encoder.load_state_dict(weights)
-
-
-def _make_folder(run: Path) -> None:
-    try:
-        run.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"--run {run} cannot be made ({error}): choose another folder") from error
 
 
 def _check_same_run(found: RunConfig, asked: RunConfig) -> None:

@@ -14,7 +14,8 @@ from tests.training.conftest import SCALE, Clip, pan_frames, write_dataset
 from training import trainer
 from training.checkpoint import TrainingState, load_model, read_config
 from training.config import TrainConfig
-from training.report import LOG_NAME, SHEET_NAME, VALIDATION_NAME
+from training.curves import LOG_NAME
+from training.report import SHEET_NAME, VALIDATION_NAME
 from training.step import average, charbonnier, learning_rate
 from training.train import main
 

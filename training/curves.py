@@ -1,0 +1,92 @@
+"""The curves of a run, in log.csv and for TensorBoard, and its progress."""
+
+import csv
+import logging
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+from torch.utils.tensorboard import SummaryWriter
+from tqdm import tqdm
+
+LOG_NAME = "log.csv"
+TENSORBOARD_NAME = "tensorboard"
+LOG_EVERY_STEPS = 10
+
+logger = logging.getLogger(__name__)
+
+
+class Curves:
+    """Writes a run's curves and shows its progress; a context manager.
+
+    Args:
+        run: the run's folder.
+        columns: of log.csv, behind the step.
+        steps: how many there will be.
+        start: steps already taken; rows of later ones, left by a killed run, are dropped.
+    """
+
+    def __init__(self, run: Path, columns: Sequence[str], steps: int, start: int) -> None:
+        rows = _rows_until(run / LOG_NAME, start)
+        # buffering=1: each row is in the file as soon as it is complete.
+        self._file = (run / LOG_NAME).open("w", newline="", buffering=1)
+        self._csv = csv.DictWriter(self._file, ["step", *columns])
+        self._csv.writeheader()
+        self._csv.writerows(rows)
+        self._board = SummaryWriter(str(run / TENSORBOARD_NAME), purge_step=start + 1)
+        self._plain = not sys.stderr.isatty()
+        self._bar = tqdm(total=steps, initial=start, unit="step", disable=self._plain)
+        self._steps = steps
+        self._began = self._row_began = time.monotonic()
+        self._row_step = start
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.close()
+        self._board.close()
+        self._file.close()
+
+    def row(self, step: int, values: Mapping[str, float], curves: Mapping[str, float]) -> None:
+        """Add a row of log.csv, and points of curves for TensorBoard."""
+        self._csv.writerow({"step": step, **values})
+        for name, value in curves.items():
+            self._board.add_scalar(name, value, step)
+
+    def steps_taken(self, group: str, step: int, values: Mapping[str, float], told: str) -> None:
+        """Add means since the last row, and show how far it is.
+
+        Args:
+            group: of the curves.
+            step: steps taken.
+            values: the means, by column.
+            told: what of them is shown.
+        """
+        now = time.monotonic()
+        curves = {f"{group}/{name}": value for name, value in values.items()}
+        self.row(step, {**values, "seconds": round(now - self._began, 3)}, curves)
+        self._bar.update(step - self._bar.n)
+        self._bar.set_postfix_str(told, refresh=False)
+        if self._plain:
+            rate = (step - self._row_step) / (now - self._row_began)
+            logger.info("step %d/%d  %s  %.2f steps/s", step, self._steps, told, rate)
+        self._row_step, self._row_began = step, now
+
+    def paused(self) -> None:
+        """What was done since the last row is left out of the steps a second."""
+        self._row_began = time.monotonic()
+
+    def picture(self, name: str, step: int, picture: np.ndarray) -> None:
+        """Add an (H, W, 3) uint8 picture for TensorBoard."""
+        self._board.add_image(name, picture, step, dataformats="HWC")
+
+
+def _rows_until(path: Path, step: int) -> list[dict[str, str]]:
+    if not path.is_file():
+        return []
+    with path.open(newline="") as file:
+        return [row for row in csv.DictReader(file) if int(row["step"]) <= step]
