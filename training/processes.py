@@ -54,6 +54,11 @@ def joined(device: str) -> Iterator[Processes]:
         UserError: if there is no such device.
     """
     kind = choose_device(device).type
+    if kind == "cuda":
+        # Sizes repeat, so that the fastest kernels may be looked for; TF32 where float32 is asked.
+        torch.backends.cudnn.benchmark = True
+        torch.set_float32_matmul_precision("high")
+        torch.backends.cudnn.allow_tf32 = True
     if "LOCAL_RANK" not in os.environ:
         yield Processes(torch.device(kind))
         return

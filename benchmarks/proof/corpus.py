@@ -74,7 +74,7 @@ def picture_recipe() -> Recipe:
     return _pictures("proof-pictures", streams, pre_downscale=2, validation_fraction=0.1)
 
 
-def test_recipe() -> Recipe:
+def measured_recipe() -> Recipe:
     """One stream for each codec of VCISR's recipe, of middling strength, JPEG, and none."""
     strengths: Mapping[str, dict[str, Any]] = {
         "mpeg2video": {"qscale": 9, "gop_frames": 12},

@@ -16,10 +16,10 @@ from benchmarks.proof.corpus import (
     HELD_OUT,
     Corpus,
     make_dataset,
+    measured_recipe,
     picture_recipe,
     rank_recipe,
     stream_view,
-    test_recipe,
     video_recipe,
 )
 from benchmarks.proof.motion import measure_motion
@@ -130,7 +130,7 @@ class Proof:
             ["*/blue-periwinkle*"],
         )
         tests = {
-            name: make_dataset(self._datasets / name, [folder], test_recipe())
+            name: make_dataset(self._datasets / name, [folder], measured_recipe())
             for name, folder in {"kodak": self.corpus.kodak, "vid4": self.corpus.vid4}.items()
         }
         train_all(self._picture_trainings(dataset), self.processes)

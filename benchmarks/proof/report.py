@@ -106,7 +106,7 @@ def other_code_differences(scores: BySeed) -> list[Difference]:
 def difference_table(found: Sequence[Difference], streams: Sequence[str] = STREAMS) -> str:
     """Mean and 95 % interval, dB."""
     rows = [[x.name, *(str(x.values.get(s, "")) for s in streams)] for x in found]
-    return table(["dB", *(s if s == "clean" else f"CRF {s}" for s in streams)], rows)
+    return table(["dB", *map(_title, streams)], rows)
 
 
 def mean_table(
@@ -120,7 +120,11 @@ def mean_table(
             for s in streams
         ]
         rows.append([name, *(f"{mean:.3f}" for mean in means)])
-    return table(["", *streams], rows)
+    return table(["", *map(_title, streams)], rows)
+
+
+def _title(stream: str) -> str:
+    return f"CRF {stream}" if stream.isdigit() else stream
 
 
 def _clips(
