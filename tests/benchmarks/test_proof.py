@@ -15,7 +15,7 @@ def test_an_interval_holds_the_mean_and_grows_with_the_spread_between_clips() ->
     narrow = interval(np.array([[0.1, 0.2, 0.1], [0.2, 0.1, 0.2]]))
     wide = interval(np.array([[-1.0, 2.0, 0.1], [-1.1, 2.1, 0.2]]))
     assert narrow.mean == pytest.approx(0.15)
-    assert 0.1 <= narrow.low < narrow.mean < narrow.high <= 0.2
+    assert 0.1 - 1e-9 <= narrow.low < narrow.mean < narrow.high <= 0.2 + 1e-9
     assert wide.low < 0 < wide.high
     assert interval(np.array([[0.3]])) == pytest.approx((0.3, 0.3, 0.3))
 
