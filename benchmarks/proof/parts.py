@@ -38,6 +38,7 @@ from training.batches import Part
 from training.checkpoint import write_atomically
 from training.config import TrainConfig
 from training.pretrain import PretrainOptions, encoder_of, pretrain
+from training.pretraining import STATE_NAME
 from training.ranking import PretrainConfig
 from training.scoring import PairAccuracy
 
@@ -266,7 +267,7 @@ def _pretrain_one(dataset: Path, run: Path, seed: int, steps: int) -> None:
     if done.exists() and _json(done)["step"] == steps:
         return
     config = PretrainConfig(seed=seed, steps=steps)
-    options = PretrainOptions(run=run, device="cpu", workers=0, resume=run.exists())
+    options = PretrainOptions(run=run, device="cpu", workers=0, resume=(run / STATE_NAME).exists())
     pretrain([Part(dataset)], encoder_of("xs"), config, options)
 
 
