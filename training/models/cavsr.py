@@ -22,6 +22,7 @@ from training.models.alignment import Alignment, Gate, photometric_residual
 from training.models.encoder import CompressionEncoder, EncoderConfig
 from training.models.layers import (
     SLOPE,
+    Chain,
     FullHead,
     LiteHead,
     ResidualBlock,
@@ -132,7 +133,7 @@ class Cavsr(nn.Module):
         )
         self.backward_step = Step(config, extra_inputs=0)
         self.forward_step = Step(config, extra_inputs=1)
-        self.fusion = nn.Sequential(
+        self.fusion = Chain(
             conv3x3(2 * channels, channels), nn.LeakyReLU(SLOPE), conv3x3(channels, channels)
         )
         self.upsample = _new_head(config)

@@ -15,6 +15,7 @@ from torch.nn import functional as F
 from schemas.record import Record
 from training.config import Count
 from training.models.layers import (
+    Chain,
     LiteHead,
     ResidualBlock,
     conv3x3,
@@ -90,7 +91,7 @@ class Compact(_ImageNetwork):
         self.config = config
         channels = config.channels
         self.head = conv3x3(3, channels)
-        self.trunk = nn.Sequential(
+        self.trunk = Chain(
             *(ResidualBlock(channels) for _ in range(config.blocks)), conv3x3(channels, channels)
         )
         self.upsample = LiteHead(channels, config.scale)

@@ -77,14 +77,23 @@ class ResidualBlock(nn.Module):
         return x_NCHW + self.second(F.relu(self.first(x_NCHW)))
 
 
-class LiteHead(nn.Sequential):
+class Chain(nn.Sequential):
+    """Layers, one after the other. Torch compiles nothing whose `forward` is its own."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        for layer in self:
+            x = layer(x)
+        return x
+
+
+class LiteHead(Chain):
     """Features to a picture of `scale` times their size, in one convolution; starts at 0."""
 
     def __init__(self, channels: int, scale: int) -> None:
         super().__init__(zero_(conv3x3(channels, 3 * scale**2)), nn.PixelShuffle(scale))
 
 
-class FullHead(nn.Sequential):
+class FullHead(Chain):
     """Features to a picture by steps of 2 (or 3), with convolutions at the full size.
 
     Args:

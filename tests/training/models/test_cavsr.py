@@ -3,6 +3,7 @@ from pathlib import Path
 import pytest
 import torch
 from torch import Tensor, nn
+from torch._dynamo.utils import counters
 
 from schemas.sample import FrameType, SampleKind
 from tests.training.conftest import SCALE, Clip, pan_frames, write_dataset
@@ -143,6 +144,27 @@ def test_bfloat16_autocast_changes_little() -> None:
         rounded = model(*arguments)
     assert rounded.dtype == torch.float32
     assert (rounded - exact).abs().mean() < 0.01 * exact.abs().mean()
+
+
+@pytest.mark.long
+@pytest.mark.filterwarnings("ignore")  # torch warns of itself, which would end its compiler
+def test_compiled_parts_give_the_same() -> None:
+    model, arguments = trained(), inputs()
+    model.zero_grad()
+    expected = model(*arguments)
+    expected.mean().backward()
+    gradients = {name: p.grad for name, p in model.named_parameters()}
+    model.zero_grad()
+    counters.clear()
+    model.compile_steps()
+    found = model(*arguments)
+    found.mean().backward()
+    assert torch.allclose(found, expected, atol=1e-5)
+    for name, parameter in model.named_parameters():
+        torch.testing.assert_close(parameter.grad, gradients[name], atol=1e-6, rtol=1e-4)
+    parts = ["modulation", "backward step", "forward step", "fusion", "head"]
+    assert counters["stats"]["unique_graphs"] == len(parts)
+    assert not counters["graph_break"]
 
 
 def test_modulation_starts_as_the_identity_and_depends_on_the_code() -> None:
