@@ -20,6 +20,8 @@ TEST_PROCESSES ?= 2
 VIDEOS ?=
 VID4 ?=
 GPUS ?= 1
+# A source list (--sources), where a tenth of few videos would be none for validation.
+PAPER_SOURCES ?=
 PAPER ?= build/paper
 PAPER_CONFIG ?= cavsr
 PAPER_STEPS ?= 300000
@@ -111,14 +113,15 @@ demo: setup
 	@echo "  $(BIN)/python -m training.train --help             longer, on a GPU, on your dataset"
 
 # From videos to the table beside the published rows; goes on where it was interrupted.
+PAPER_LIST := $(if $(PAPER_SOURCES),--sources "$(PAPER_SOURCES)")
 resumed = $(if $(wildcard $(1)),--resume)
 paper: setup
 	@test -n "$(VIDEOS)" -a -n "$(VID4)" || { \
 		echo "make paper VIDEOS=/folder/of/videos VID4=/folder/of/vid4 GPUS=8"; exit 2; }
 	$(BIN)/python -m pipelines.synthesize --runner=DirectRunner --input "$(VIDEOS)" \
-		--output $(PAPER)/ranks --recipe cavsr-continuous
+		--output $(PAPER)/ranks --recipe cavsr-continuous $(PAPER_LIST)
 	$(BIN)/python -m pipelines.synthesize --runner=DirectRunner --input "$(VIDEOS)" \
-		--output $(PAPER)/videos --recipe cavsr-444
+		--output $(PAPER)/videos --recipe cavsr-444 $(PAPER_LIST)
 	$(BIN)/python -m training.pretrain $(PAPER)/ranks --config $(PAPER_CONFIG) --run $(PAPER)/encoder \
 		--steps $(PAPER_PRETRAIN_STEPS) \
 		$(call resumed,$(PAPER)/encoder/training_state.safetensors)
