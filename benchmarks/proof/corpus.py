@@ -55,7 +55,7 @@ def video_recipe(name: str) -> Recipe:
 def rank_recipe() -> Recipe:
     """Continuous CRFs; of photographs, what a virtual camera sees, for more contents."""
     recipe = video_recipe("cavsr-continuous")
-    camera = {"packing": "camera", "patches_per_image": 12}
+    camera = {"packing": "camera", "patches_per_image": 40}
     pseudo_video = recipe.pseudo_video.model_copy(update=camera)
     return recipe.model_copy(update={"pseudo_video": pseudo_video, "name": "proof-ranks"})
 
