@@ -25,6 +25,7 @@ from training.models.layers import (
     FullHead,
     LiteHead,
     ResidualBlock,
+    compile_forward,
     conv3x3,
     enlarged,
 )
@@ -158,7 +159,7 @@ class Cavsr(nn.Module):
         """Compile what repeats, each for itself: the whole unrolled clip would take minutes."""
         parts = [*self.modulations, self.backward_step, self.forward_step, self.fusion]
         for module in [*parts, self.upsample, *self.auxiliary]:
-            module.compile(dynamic=False)
+            compile_forward(module)
 
     def forward(
         self,

@@ -17,6 +17,7 @@ from training.config import Count
 from training.models.layers import (
     LiteHead,
     ResidualBlock,
+    compile_forward,
     conv3x3,
     enlarged,
     small_,
@@ -97,7 +98,7 @@ class Compact(_ImageNetwork):
 
     def compile_steps(self) -> None:
         """Compile what repeats."""
-        self.trunk.compile(dynamic=False)
+        compile_forward(self.trunk)
 
     def pictures(self, lr_NCHW: Tensor) -> Tensor:
         shallow_NCHW = self.head(lr_NCHW)
@@ -155,7 +156,7 @@ class RrdbNet(_ImageNetwork):
     def compile_steps(self) -> None:
         """Compile what repeats."""
         for block in self.trunk:
-            block.compile(dynamic=False)
+            compile_forward(block)
 
     def pictures(self, lr_NCHW: Tensor) -> Tensor:
         shallow_NCHW = self.head(lr_NCHW)

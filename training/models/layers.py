@@ -41,6 +41,13 @@ def to_channels_last(network: nn.Module) -> None:
     network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
+def compile_forward(module: nn.Module) -> None:
+    """Compile a module in place, for each shape of its input anew."""
+    # `module.compile()` leaves an nn.Sequential as it is: torch does not trace calls of its own
+    # modules, only what they call.
+    module.forward = torch.compile(module.forward, dynamic=False)
+
+
 def warp(x_NCHW: Tensor, flow_N2HW: Tensor) -> Tensor:
     """Sample `x` at p + flow(p), bilinear; beyond the border its outermost pixels go on.
 
