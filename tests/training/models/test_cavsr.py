@@ -1,8 +1,11 @@
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from schemas.sample import FrameType, SampleKind
 from tests.training.conftest import SCALE, Clip, pan_frames, write_dataset
@@ -183,3 +186,21 @@ def first_clip_batch(dataset: Path, settings: StreamSettings) -> Batch:
     stream = SampleStream(dataset, "train", settings)
     batch = next(batch for batch in stream if batch.lr.shape[1] == settings.frames)
     return batch.to(torch.device("cpu"))
+
+
+def test_nothing_is_copied_to_the_device_on_the_way() -> None:
+    """Each copy from the CPU would wait for all that a GPU still has to do."""
+    devices = set[str]()
+
+    class Copies(TorchDispatchMode):
+        def __torch_dispatch__(
+            self, op: Any, _: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
+        ) -> Any:
+            devices.update(x.device.type for x in args if isinstance(x, Tensor) and x.dim())
+            return op(*args, **(kwargs or {}))
+
+    network = Cavsr(TINY).to("meta")
+    given = [x.to("meta") for x in inputs()]
+    with Copies():
+        network(*given).mean().backward()
+    assert devices == {"meta"}
