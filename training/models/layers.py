@@ -66,8 +66,13 @@ def warp(x_NCHW: Tensor, flow_N2HW: Tensor) -> Tensor:
     y_NHW = rows[:, None] + flow_N2HW[:, 1]
     # align_corners=False: pixel i has its centre at (2 i + 1) / size - 1, for a size of 1 too.
     grid_NHW2 = torch.stack([(2 * x_NHW + 1) / width - 1, (2 * y_NHW + 1) / height - 1], -1)
+    # On a CPU, torch's gradient at a NaN writes beyond the picture.
     sampled = F.grid_sample(
-        x_NCHW.float(), grid_NHW2, mode="bilinear", padding_mode="border", align_corners=False
+        x_NCHW.float(),
+        grid_NHW2.nan_to_num(),
+        mode="bilinear",
+        padding_mode="border",
+        align_corners=False,
     )
     return sampled.to(x_NCHW.dtype)
 

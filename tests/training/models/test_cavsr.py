@@ -204,3 +204,9 @@ def test_nothing_is_copied_to_the_device_on_the_way() -> None:
     with Copies():
         network(*given).mean().backward()
     assert devices == {"meta"}
+
+
+def test_vectors_that_are_no_numbers_do_no_harm() -> None:
+    x, flow = torch.rand(1, 16, 16, 16, requires_grad=True), torch.full((1, 2, 16, 16), torch.nan)
+    warp(x, flow.requires_grad_()).sum().backward()
+    assert x.grad is not None and x.grad.isfinite().all()
