@@ -74,7 +74,9 @@ def warp(x_NCHW: Tensor, flow_N2HW: Tensor) -> Tensor:
         padding_mode="border",
         align_corners=False,
     )
-    return sampled.to(x_NCHW.dtype)
+    # Sampling lays pictures out channel by channel; the convolutions behind would turn each
+    # of their inputs back.
+    return sampled.to(x_NCHW.dtype, memory_format=torch.channels_last)
 
 
 class ResidualBlock(nn.Module):

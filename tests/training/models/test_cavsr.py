@@ -14,7 +14,7 @@ from training.config import StreamSettings
 from training.dataset import SampleStream
 from training.models.cavsr import Cavsr, CavsrConfig
 from training.models.encoder import CompressionEncoder, EncoderConfig
-from training.models.layers import warp
+from training.models.layers import to_channels_last, warp
 from training.models.modulation import Affine
 from training.resample import bicubic
 from training.validation import super_resolve
@@ -210,3 +210,17 @@ def test_vectors_that_are_no_numbers_do_no_harm() -> None:
     x, flow = torch.rand(1, 16, 16, 16, requires_grad=True), torch.full((1, 2, 16, 16), torch.nan)
     warp(x, flow.requires_grad_()).sum().backward()
     assert x.grad is not None and x.grad.isfinite().all()
+
+
+def test_the_recurrence_keeps_channels_side_by_side() -> None:
+    model, seen = Cavsr(TINY), list[bool]()
+    to_channels_last(model)
+
+    def look(_: nn.Module, given: tuple[Tensor, ...]) -> None:
+        seen.append(given[0].is_contiguous(memory_format=torch.channels_last))
+
+    for step in (model.backward_step, model.forward_step):
+        for part in (step, step.alignment, step.alignment.correction, step.trunk):
+            part.register_forward_pre_hook(look)
+    model(*inputs(frames=3))
+    assert len(seen) == 18 and all(seen)
