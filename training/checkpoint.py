@@ -15,7 +15,6 @@ from typing import Any
 
 import safetensors.torch
 import torch
-from pydantic import ValidationError
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
@@ -114,7 +113,7 @@ def read_config(run: Path) -> RunConfig:
         raise UserError(f"{run} holds no run ({CONFIG_NAME} is missing): train one first")
     try:
         return RunConfig.model_validate(json.loads(path.read_bytes()))
-    except (json.JSONDecodeError, UnicodeDecodeError, ValidationError) as error:
+    except (OSError, ValueError, RecursionError) as error:  # of JSON, UTF-8 and pydantic, too
         raise UserError(f"{path} is not the configuration of a run: {error}") from error
 
 

@@ -12,7 +12,6 @@ from pathlib import Path
 import numpy as np
 import safetensors.torch
 import torch
-from pydantic import ValidationError
 from safetensors import SafetensorError
 from torch import Tensor, nn
 from torch.utils.data import Dataset
@@ -193,7 +192,7 @@ def read_run(run: Path) -> PretrainRun:
         )
     try:
         return PretrainRun.model_validate(json.loads(path.read_bytes()))
-    except (OSError, json.JSONDecodeError, UnicodeDecodeError, ValidationError) as error:
+    except (OSError, ValueError, RecursionError) as error:  # of JSON, UTF-8 and pydantic, too
         raise UserError(
             f"{path} is not the configuration of a pretrained encoder ({_first_line(error)}): give "
             "the folder of a run of training.pretrain"

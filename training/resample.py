@@ -20,13 +20,14 @@ def bicubic(x_NCHW: Tensor, factor: float) -> Tensor:
     # torch drops taps beyond the border, MATLAB mirrors the picture with its edge repeated.
     padded = x_NCHW
     for axis in (-2, -1):
-        padded = padded.index_select(axis, _mirrored(x_NCHW.shape[axis]).to(x_NCHW.device))
+        padded = padded.index_select(axis, _mirrored(x_NCHW.shape[axis], x_NCHW.device))
     resized = F.interpolate(padded, scale_factor=factor, mode="bicubic", antialias=True)
     edge = round(_PAD_PIXELS * factor)
     return resized[..., edge:-edge, edge:-edge]
 
 
-def _mirrored(size: int) -> Tensor:
+def _mirrored(size: int, device: torch.device) -> Tensor:
     """Indices ... 1 0 | 0 1 ... size-1 | size-1 size-2 ..., with the pad on both sides."""
-    index = torch.arange(-_PAD_PIXELS, size + _PAD_PIXELS) % (2 * size)
+    # Made on the device: a copy from this machine's memory would wait for the GPU.
+    index = torch.arange(-_PAD_PIXELS, size + _PAD_PIXELS, device=device) % (2 * size)
     return torch.minimum(index, 2 * size - 1 - index)

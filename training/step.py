@@ -65,7 +65,8 @@ def training_step(
         config: the schedule, and limits.
 
     Returns:
-        (2,) float64 on the batch's device: the loss, and the PSNR on RGB in dB.
+        (3,) float64 on the batch's device: the loss, the PSNR on RGB in dB, and the gradient's norm
+        before it was shortened.
     """
     for group in state.optimizer.param_groups:
         group["lr"] = learning_rate(config, state.step)
@@ -73,13 +74,13 @@ def training_step(
     state.optimizer.zero_grad()
     loss.backward()
     # A recurrence multiplies gradients through time; one bad clip must not undo the rest.
-    torch.nn.utils.clip_grad_norm_(state.model.parameters(), config.max_gradient_norm)
+    norm = torch.nn.utils.clip_grad_norm_(state.model.parameters(), config.max_gradient_norm)
     state.optimizer.step()
     state.step += 1
     average(state.average, state.model, config.ema_decay, state.step)
     with torch.no_grad():
         pictures = [to_8_bits(x.flatten(0, 1)) for x in (restored, batch.hr)]
-        return torch.stack([loss.double(), psnr_rgb(*pictures).mean()])
+        return torch.stack([loss.double(), psnr_rgb(*pictures).mean(), norm.double()])
 
 
 @torch.no_grad()

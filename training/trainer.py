@@ -7,6 +7,7 @@ the gradient of the warp adds up in no fixed order there.
 import copy
 import dataclasses
 import hashlib
+import math
 import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -148,7 +149,8 @@ class _Run:
             pause = state.step % self._options.validate_every == 0 or state.step == config.steps
             if pause or state.step % LOG_EVERY_STEPS == 0:
                 # Read the losses only here: each reading waits for the GPU.
-                loss, psnr = processes.mean(torch.stack(since_row).mean(0)).tolist()
+                loss, psnr, norm = processes.mean(torch.stack(since_row).mean(0)).tolist()
+                _check_finite(loss, norm, state.step, self._options)
                 if log is not None:
                     rate = learning_rate(config, state.step - 1)
                     log.training(state.step, loss, psnr, rate, skipped)
@@ -195,6 +197,16 @@ def _rest(
         return stream.batches(0, needed)
     start = int(state.stream["next_batch"])
     return stream.batches(0, start + 1).going_on(state.stream, stop=start + needed)
+
+
+def _check_finite(loss: float, gradient_norm: float, step: int, options: RunOptions) -> None:
+    """Stop before weights that are no numbers any more take the place of the last ones."""
+    if not math.isfinite(loss + gradient_norm):
+        raise UserError(
+            f"the loss is {loss}, the norm of its gradient {gradient_norm}, at step {step} or a "
+            f"few before: {options.run} keeps the last checkpoint; train with a lower "
+            "--learning-rate, a longer --warm-up, or in --precision float32, in another --run"
+        )
 
 
 def _check_compiler(options: RunOptions) -> None:

@@ -19,7 +19,9 @@ from training.checkpoint import (
 )
 from training.config import TrainConfig, UserError
 from training.models.cavsr import Cavsr, CavsrConfig
+from training.models.configs import choose_config
 from training.models.encoder import EncoderConfig
+from training.pretraining import read_run
 
 TINY = CavsrConfig(channels=8, trunk_blocks=1, modulation_blocks=1, encoder=EncoderConfig(width=4))
 CONFIG = RunConfig(
@@ -111,3 +113,14 @@ def test_an_empty_folder_holds_no_run(tmp_path: Path) -> None:
     (tmp_path / CONFIG_NAME).write_text("{}")
     with pytest.raises(UserError, match="not the configuration of a run"):
         read_config(tmp_path)
+
+
+@pytest.mark.parametrize("text", ["[" * 100_000, f'{{"model": {"9" * 5000}}}'])
+def test_a_configuration_that_is_made_to_harm_is_one_message(tmp_path: Path, text: str) -> None:
+    (tmp_path / CONFIG_NAME).write_text(text)
+    with pytest.raises(UserError, match="is not the configuration"):
+        read_config(tmp_path)
+    with pytest.raises(UserError, match="is not the configuration"):
+        read_run(tmp_path)
+    with pytest.raises(UserError, match="is not the configuration"):
+        choose_config(str(tmp_path / CONFIG_NAME))

@@ -1,6 +1,7 @@
 import contextlib
 import csv
 import json
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from PIL import Image
 
 from schemas.sample import SampleKind
 from tests.training.conftest import SCALE, Clip, pan_frames, write_dataset
-from training import trainer
+from training import step, trainer
 from training.checkpoint import TrainingState, load_model, read_config
 from training.config import TrainConfig
 from training.curves import LOG_NAME
@@ -94,6 +95,21 @@ def test_activations_may_be_computed_twice(pan_dataset: Path, tmp_path: Path) ->
         assert run_training(pan_dataset, tmp_path / name, "--steps", "3", *more) == 0
     kept, again = (load_model(tmp_path / name).state_dict() for name in ("kept", "again"))
     assert all(torch.allclose(kept[name], again[name], atol=1e-5) for name in kept)
+
+
+def test_a_loss_that_is_no_number_ends_the_run_at_its_last_checkpoint(
+    pan_dataset: Path,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    losses = iter([1.0] * 5 + [math.nan] * 20)
+    monkeypatch.setattr(step, "charbonnier", lambda *x: charbonnier(*x) * next(losses))
+    run = tmp_path / "run"
+    assert run_training(pan_dataset, run, "--steps", "12", "--validate-every", "4") == 2
+    assert "error: the loss is nan" in caplog.text
+    assert log_rows(run)[-1]["step"] == "4"
+    assert all(x.isfinite().all() for x in load_model(run).state_dict().values())
 
 
 class KilledError(Exception):

@@ -22,10 +22,10 @@ from training.models.alignment import Alignment, Gate, photometric_residual
 from training.models.encoder import CompressionEncoder, EncoderConfig
 from training.models.layers import (
     SLOPE,
-    Chain,
     FullHead,
     LiteHead,
     ResidualBlock,
+    compile_forward,
     conv3x3,
     enlarged,
 )
@@ -133,7 +133,7 @@ class Cavsr(nn.Module):
         )
         self.backward_step = Step(config, extra_inputs=0)
         self.forward_step = Step(config, extra_inputs=1)
-        self.fusion = Chain(
+        self.fusion = nn.Sequential(
             conv3x3(2 * channels, channels), nn.LeakyReLU(SLOPE), conv3x3(channels, channels)
         )
         self.upsample = _new_head(config)
@@ -159,7 +159,7 @@ class Cavsr(nn.Module):
         """Compile what repeats, each for itself: the whole unrolled clip would take minutes."""
         parts = [*self.modulations, self.backward_step, self.forward_step, self.fusion]
         for module in [*parts, self.upsample, *self.auxiliary]:
-            module.compile(dynamic=False)
+            compile_forward(module)
 
     def forward(
         self,

@@ -95,7 +95,7 @@ def choose_config(name: str) -> AnyConfig:
         )
     try:
         return TypeAdapter(ModelConfig).validate_python(tomllib.loads(path.read_text()))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, ValidationError) as error:
+    except (OSError, ValueError, RecursionError) as error:  # of TOML, UTF-8 and pydantic, too
         raise UserError(
             f"--config {path} is not the configuration of a network: {error}"
         ) from error

@@ -15,9 +15,9 @@ from torch.nn import functional as F
 from schemas.record import Record
 from training.config import Count
 from training.models.layers import (
-    Chain,
     LiteHead,
     ResidualBlock,
+    compile_forward,
     conv3x3,
     enlarged,
     small_,
@@ -91,14 +91,14 @@ class Compact(_ImageNetwork):
         self.config = config
         channels = config.channels
         self.head = conv3x3(3, channels)
-        self.trunk = Chain(
+        self.trunk = nn.Sequential(
             *(ResidualBlock(channels) for _ in range(config.blocks)), conv3x3(channels, channels)
         )
         self.upsample = LiteHead(channels, config.scale)
 
     def compile_steps(self) -> None:
         """Compile what repeats."""
-        self.trunk.compile(dynamic=False)
+        compile_forward(self.trunk)
 
     def pictures(self, lr_NCHW: Tensor) -> Tensor:
         shallow_NCHW = self.head(lr_NCHW)
@@ -156,7 +156,7 @@ class RrdbNet(_ImageNetwork):
     def compile_steps(self) -> None:
         """Compile what repeats."""
         for block in self.trunk:
-            block.compile(dynamic=False)
+            compile_forward(block)
 
     def pictures(self, lr_NCHW: Tensor) -> Tensor:
         shallow_NCHW = self.head(lr_NCHW)

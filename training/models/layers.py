@@ -41,6 +41,13 @@ def to_channels_last(network: nn.Module) -> None:
     network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
+def compile_forward(module: nn.Module) -> None:
+    """Compile a module in place: for the first shape of its input, then for any."""
+    # `module.compile()` leaves an nn.Sequential as it is: torch does not trace calls of its own
+    # modules, only what they call.
+    module.forward = torch.compile(module.forward)
+
+
 def warp(x_NCHW: Tensor, flow_N2HW: Tensor) -> Tensor:
     """Sample `x` at p + flow(p), bilinear; beyond the border its outermost pixels go on.
 
@@ -59,10 +66,17 @@ def warp(x_NCHW: Tensor, flow_N2HW: Tensor) -> Tensor:
     y_NHW = rows[:, None] + flow_N2HW[:, 1]
     # align_corners=False: pixel i has its centre at (2 i + 1) / size - 1, for a size of 1 too.
     grid_NHW2 = torch.stack([(2 * x_NHW + 1) / width - 1, (2 * y_NHW + 1) / height - 1], -1)
+    # On a CPU, torch's gradient at a NaN writes beyond the picture.
     sampled = F.grid_sample(
-        x_NCHW.float(), grid_NHW2, mode="bilinear", padding_mode="border", align_corners=False
+        x_NCHW.float(),
+        grid_NHW2.nan_to_num(),
+        mode="bilinear",
+        padding_mode="border",
+        align_corners=False,
     )
-    return sampled.to(x_NCHW.dtype)
+    # Sampling lays pictures out channel by channel; the convolutions behind would turn each
+    # of their inputs back.
+    return sampled.to(x_NCHW.dtype, memory_format=torch.channels_last)
 
 
 class ResidualBlock(nn.Module):
@@ -77,23 +91,14 @@ class ResidualBlock(nn.Module):
         return x_NCHW + self.second(F.relu(self.first(x_NCHW)))
 
 
-class Chain(nn.Sequential):
-    """Layers, one after the other. Torch compiles nothing whose `forward` is its own."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        for layer in self:
-            x = layer(x)
-        return x
-
-
-class LiteHead(Chain):
+class LiteHead(nn.Sequential):
     """Features to a picture of `scale` times their size, in one convolution; starts at 0."""
 
     def __init__(self, channels: int, scale: int) -> None:
         super().__init__(zero_(conv3x3(channels, 3 * scale**2)), nn.PixelShuffle(scale))
 
 
-class FullHead(Chain):
+class FullHead(nn.Sequential):
     """Features to a picture by steps of 2 (or 3), with convolutions at the full size.
 
     Args:

@@ -1,9 +1,12 @@
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
 from torch._dynamo.utils import counters
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from schemas.sample import FrameType, SampleKind
 from tests.training.conftest import SCALE, Clip, pan_frames, write_dataset
@@ -12,7 +15,7 @@ from training.config import StreamSettings
 from training.dataset import SampleStream
 from training.models.cavsr import Cavsr, CavsrConfig
 from training.models.encoder import CompressionEncoder, EncoderConfig
-from training.models.layers import warp
+from training.models.layers import to_channels_last, warp
 from training.models.modulation import Affine
 from training.resample import bicubic
 from training.validation import super_resolve
@@ -205,3 +208,41 @@ def first_clip_batch(dataset: Path, settings: StreamSettings) -> Batch:
     stream = SampleStream(dataset, "train", settings)
     batch = next(batch for batch in stream if batch.lr.shape[1] == settings.frames)
     return batch.to(torch.device("cpu"))
+
+
+def test_nothing_is_copied_to_the_device_on_the_way() -> None:
+    """Each copy from the CPU would wait for all that a GPU still has to do."""
+    devices = set[str]()
+
+    class Copies(TorchDispatchMode):
+        def __torch_dispatch__(
+            self, op: Any, _: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
+        ) -> Any:
+            devices.update(x.device.type for x in args if isinstance(x, Tensor) and x.dim())
+            return op(*args, **(kwargs or {}))
+
+    network = Cavsr(TINY).to("meta")
+    given = [x.to("meta") for x in inputs()]
+    with Copies():
+        network(*given).mean().backward()
+    assert devices == {"meta"}
+
+
+def test_vectors_that_are_no_numbers_do_no_harm() -> None:
+    x, flow = torch.rand(1, 16, 16, 16, requires_grad=True), torch.full((1, 2, 16, 16), torch.nan)
+    warp(x, flow.requires_grad_()).sum().backward()
+    assert x.grad is not None and x.grad.isfinite().all()
+
+
+def test_the_recurrence_keeps_channels_side_by_side() -> None:
+    model, seen = Cavsr(TINY), list[bool]()
+    to_channels_last(model)
+
+    def look(_: nn.Module, given: tuple[Tensor, ...]) -> None:
+        seen.append(given[0].is_contiguous(memory_format=torch.channels_last))
+
+    for step in (model.backward_step, model.forward_step):
+        for part in (step, step.alignment, step.alignment.correction, step.trunk):
+            part.register_forward_pre_hook(look)
+    model(*inputs(frames=3))
+    assert len(seen) == 18 and all(seen)

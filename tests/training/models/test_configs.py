@@ -1,3 +1,5 @@
+import functools
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -6,8 +8,9 @@ from torch import nn
 
 from training.config import UserError
 from training.models.cavsr import Cavsr, CavsrConfig
-from training.models.configs import CONFIGS, build, choose_config
+from training.models.configs import CONFIGS, AnyConfig, build, choose_config
 from training.models.encoder import CompressionEncoder, EncoderConfig, ScoreHead
+from training.models.images import CompactConfig, RrdbConfig
 
 
 def size(module: nn.Module) -> int:
@@ -105,3 +108,35 @@ def test_files_that_are_none_are_refused(tmp_path: Path, text: str, cause: str) 
 def test_an_unknown_name_is_told_with_the_known_ones() -> None:
     with pytest.raises(UserError, match=r"--config giant .* xs, s, m"):
         choose_config("giant")
+
+
+@pytest.mark.filterwarnings("ignore:The .grad attribute")  # torch looks at it while it traces
+@pytest.mark.parametrize(
+    ("config", "num_graphs"),
+    [
+        # the modulation, a step each way, the fusion and the head
+        (CavsrConfig(channels=4, trunk_blocks=1, modulation_blocks=1, head="full"), 5),
+        (CompactConfig(channels=4, blocks=1), 1),
+        (RrdbConfig(channels=4, blocks=1, growth=2), 2),
+    ],
+)
+def test_every_part_that_repeats_is_compiled(
+    config: AnyConfig, num_graphs: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    graphs = list[torch.fx.GraphModule]()
+
+    def as_it_is(graph: torch.fx.GraphModule, _: object) -> Callable[..., object]:
+        graphs.append(graph)
+        return graph.forward
+
+    torch._dynamo.reset()
+    monkeypatch.setattr(torch, "compile", functools.partial(torch.compile, backend=as_it_is))
+    network = build(config)
+    for weight in network.parameters():
+        nn.init.normal_(weight, std=0.1)  # heads start at 0
+    lr = torch.rand(1, 2, 3, 8, 8)
+    plain = network.restorations(lr)
+    network.compile_steps()
+    compiled = network.restorations(lr)
+    assert len(graphs) == num_graphs
+    assert all(torch.allclose(*pair, atol=1e-6) for pair in zip(plain, compiled, strict=True))
