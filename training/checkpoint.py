@@ -28,6 +28,7 @@ STATE_NAME = "training_state.pt"
 
 _DAMAGED = (
     OSError, EOFError, RuntimeError, pickle.UnpicklingError, LookupError, TypeError, ValueError,
+    ArithmeticError, AttributeError,
 )  # fmt: skip
 """What torch raises for a file that is cut, of another network, or not a checkpoint."""
 
@@ -123,12 +124,17 @@ def load_model(run: Path) -> Network:
     Raises:
         UserError: if the folder holds no run, or its weights do not fit.
     """
-    model = build(read_config(run).model)
+    with torch.device("meta"):  # nothing is allocated for a configuration that is not the weights'
+        model = build(read_config(run).model)
     path = run / WEIGHTS_NAME
     try:
-        model.load_state_dict(safetensors.torch.load_file(path))
+        weights = safetensors.torch.load_file(path)
+        floats = {name: x.float() if x.is_floating_point() else x for name, x in weights.items()}
+        model.load_state_dict(floats, assign=True)
     except (OSError, SafetensorError, RuntimeError) as error:
         raise _not_loadable(path, error) from error
+    if not all(x.isfinite().all() for x in weights.values()):
+        raise _not_loadable(path, ValueError("some weights are no numbers"))
     return model.eval()
 
 
@@ -146,8 +152,13 @@ def restore_state(run: Path, state: TrainingState) -> None:
         stored: Any = torch.load(path, map_location="cpu", weights_only=True)
         state.model.load_state_dict(stored["model"])
         state.average.load_state_dict(stored["average"])
-        state.optimizer.load_state_dict(stored["optimizer"])
+        # Settings of the optimizer are this run's, which may be on another device.
+        groups = state.optimizer.state_dict()["param_groups"]
+        moments = dict(stored["optimizer"]["state"])
+        state.optimizer.load_state_dict({"state": moments, "param_groups": groups})
         state.step, state.stream = int(stored["step"]), dict(stored["stream"])
+        if state.step < 0 or (state.stream and not isinstance(state.stream["next_batch"], int)):
+            raise ValueError("it says nothing of how far it is")
     except _DAMAGED as error:
         raise _not_loadable(path, error) from error
 

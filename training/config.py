@@ -7,6 +7,13 @@ from pydantic import Field
 from schemas.record import Record
 
 Count = Annotated[int, Field(ge=1)]
+# Configurations come with weights from anywhere, and must not make a network without end.
+Width = Annotated[int, Field(ge=1, le=1024)]
+"""Channels."""
+Depth = Annotated[int, Field(ge=1, le=256)]
+"""Blocks."""
+Scale = Annotated[int, Field(ge=1, le=16)]
+"""HR size divided by LR size."""
 
 
 class UserError(ValueError):

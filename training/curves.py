@@ -1,6 +1,7 @@
 """The curves of a run, in log.csv and for TensorBoard, and its progress."""
 
 import csv
+import io
 import logging
 import sys
 import time
@@ -11,6 +12,8 @@ from typing import Self
 import numpy as np
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
+
+from training.checkpoint import write_atomically
 
 LOG_NAME = "log.csv"
 TENSORBOARD_NAME = "tensorboard"
@@ -26,16 +29,22 @@ class Curves:
         run: the run's folder.
         columns: of log.csv, behind the step.
         steps: how many there will be.
-        start: steps already taken; rows of later ones, left by a killed run, are dropped.
+        start: steps already taken.
+        resume: keep the rows up to there; those of later ones, left by a killed run, are dropped.
     """
 
-    def __init__(self, run: Path, columns: Sequence[str], steps: int, start: int) -> None:
-        rows = _rows_until(run / LOG_NAME, start)
+    def __init__(
+        self, run: Path, columns: Sequence[str], steps: int, start: int, resume: bool
+    ) -> None:
+        rows = _rows_until(run / LOG_NAME, start) if resume else []
+        text = io.StringIO(newline="")
+        kept = csv.DictWriter(text, ["step", *columns], extrasaction="ignore")
+        kept.writeheader()
+        kept.writerows(rows)
+        write_atomically(run / LOG_NAME, text.getvalue().encode())
         # buffering=1: each row is in the file as soon as it is complete.
-        self._file = (run / LOG_NAME).open("w", newline="", buffering=1)
+        self._file = (run / LOG_NAME).open("a", newline="", buffering=1)
         self._csv = csv.DictWriter(self._file, ["step", *columns])
-        self._csv.writeheader()
-        self._csv.writerows(rows)
         self._board = SummaryWriter(str(run / TENSORBOARD_NAME), purge_step=start + 1)
         self._plain = not sys.stderr.isatty()
         self._bar = tqdm(total=steps, initial=start, unit="step", disable=self._plain)
@@ -89,4 +98,6 @@ def _rows_until(path: Path, step: int) -> list[dict[str, str]]:
     if not path.is_file():
         return []
     with path.open(newline="") as file:
-        return [row for row in csv.DictReader(file) if int(row["step"]) <= step]
+        rows = list(csv.DictReader(file))
+    # A kill may have cut the last one.
+    return [row for row in rows if (row["step"] or "").isdigit() and int(row["step"]) <= step]

@@ -8,6 +8,7 @@ on a CPU.
 import argparse
 import dataclasses
 import logging
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -41,7 +42,14 @@ from training.pretraining import (
 )
 from training.processes import choose_device
 from training.ranking import PretrainConfig
-from training.run_folder import load_batches, make_folder, refuse_used, trained_on
+from training.run_folder import (
+    check_finite,
+    check_same,
+    load_batches,
+    make_folder,
+    refuse_used,
+    trained_on,
+)
 from training.score_plot import PLOT_NAME, write_plot
 from training.scoring import (
     SCORES_NAME,
@@ -92,6 +100,7 @@ def pretrain(
         UserError: if it cannot be done as asked.
         DatasetError: if there is no dataset.
     """
+    _refuse_several_processes()
     device = choose_device(options.device)
     stream = SampleStream(parts, "train", config)
     _check_comparable(stream)
@@ -99,7 +108,10 @@ def pretrain(
     state = _prepare(run_config, options, device)
     numbers = range(state.step, config.steps)
     loader = load_batches(AlignedBatches(stream), parts, options.workers, device, numbers)
-    with _Log(options.run, config.steps, state.step) as log, logging_redirect_tqdm():
+    with (
+        _Log(options.run, config.steps, state.step, options.resume) as log,
+        logging_redirect_tqdm(),
+    ):
 
         def checkpoint() -> list[PairAccuracy]:
             found = score_held_out(state.ranker, parts[0].dataset, device)
@@ -109,7 +121,9 @@ def pretrain(
             save(options.run, run_config, state)
             return found.accuracies
 
-        accuracies = _take_steps(state, loader, config, log, options.validate_every, checkpoint)
+        accuracies = _take_steps(
+            state, loader, config, log, options.run, options.validate_every, checkpoint
+        )
         return accuracies if accuracies is not None else checkpoint()
 
 
@@ -118,6 +132,7 @@ def _take_steps(
     loader: DataLoader,
     config: PretrainConfig,
     log: "_Log",
+    run: Path,
     pause_every: int,
     checkpoint: Callable[[], list[PairAccuracy]],
 ) -> list[PairAccuracy] | None:
@@ -131,7 +146,9 @@ def _take_steps(
         is_pause = state.step % pause_every == 0 or state.step == config.steps
         if is_pause or state.step % LOG_EVERY_STEPS == 0:
             # Read the losses only here: each reading waits for the GPU.
-            log.step(state.step, torch.stack(since_row).mean().item(), rate, skipped)
+            loss, norm = torch.stack(since_row).mean(0).tolist()
+            check_finite(loss, norm, state.step, run)
+            log.step(state.step, loss, rate, skipped)
             since_row.clear()
             skipped = 0
         if is_pause:
@@ -146,10 +163,11 @@ class _Log(Curves):
         run: the run's folder.
         steps: how many there will be.
         start: steps already taken.
+        resume: whether the run goes on.
     """
 
-    def __init__(self, run: Path, steps: int, start: int) -> None:
-        super().__init__(run, _COLUMNS, steps, start)
+    def __init__(self, run: Path, steps: int, start: int, resume: bool) -> None:
+        super().__init__(run, _COLUMNS, steps, start, resume)
 
     def step(self, step: int, loss: float, rate: float, skipped: int) -> None:
         """Add the mean loss since the last row, and how many samples were skipped since."""
@@ -170,6 +188,13 @@ class _Log(Curves):
 def _tag(pairs: str, fed: str) -> str:
     """A curve's name for TensorBoard, which has letters and a few signs only."""
     return f"{pairs}/types_{fed}".replace(",", "").replace(" ", "_")
+
+
+def _refuse_several_processes() -> None:
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise UserError(
+            "pretraining takes minutes and runs in one process: start it without torchrun"
+        )
 
 
 def _check_comparable(stream: SampleStream) -> None:
@@ -207,11 +232,7 @@ def _prepare(config: PretrainRun, options: PretrainOptions, device: torch.device
     """A fresh state, or the one to go on from."""
     state = new_state(config, device)
     if options.resume:
-        if read_run(options.run) != config:
-            raise UserError(
-                f"--resume of another run: {options.run}/config.json has other settings or data; "
-                "repeat those of that run, or pretrain with another --run"
-            )
+        check_same(read_run(options.run), config)
         restore(options.run, state)
     else:
         refuse_used(options.run, STATE_NAME)

@@ -123,7 +123,7 @@ def pretraining_step(state: PretrainState, batch: AlignedBatch, config: Pretrain
         config: the loss and the schedule.
 
     Returns:
-        The loss, a scalar on the batch's device.
+        (2,) on the batch's device: the loss, and the gradient's norm before it was shortened.
     """
     for group in state.optimizer.param_groups:
         group["lr"] = learning_rate(config, state.step)
@@ -131,10 +131,11 @@ def pretraining_step(state: PretrainState, batch: AlignedBatch, config: Pretrain
     loss = ranking_loss(scores, batch.coding, config)
     state.optimizer.zero_grad()
     loss.backward()
-    torch.nn.utils.clip_grad_norm_(state.ranker.parameters(), config.max_gradient_norm)
+    weights = state.ranker.parameters()
+    norm = torch.nn.utils.clip_grad_norm_(weights, config.max_gradient_norm)
     state.optimizer.step()
     state.step += 1
-    return loss.detach()
+    return torch.stack([loss.detach(), norm])
 
 
 def save(run: Path, config: PretrainRun, state: PretrainState) -> None:

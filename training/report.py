@@ -43,10 +43,11 @@ class RunLog(Curves):
         run: the run's folder.
         steps: how many there will be.
         start: steps already taken.
+        resume: whether the run goes on.
     """
 
-    def __init__(self, run: Path, steps: int, start: int) -> None:
-        super().__init__(run, _COLUMNS, steps, start)
+    def __init__(self, run: Path, steps: int, start: int, resume: bool) -> None:
+        super().__init__(run, _COLUMNS, steps, start, resume)
         self._run = run
 
     def training(
@@ -110,13 +111,18 @@ def read_scores(run: Path) -> list[StreamScore]:
     """Read the last validation of a run back.
 
     Raises:
-        UserError: if it is missing.
+        UserError: if it is missing or damaged.
     """
     path = run / VALIDATION_NAME
     if not path.is_file():
         raise UserError(f"{path} is missing: restore it from a copy, or train with another --run")
-    fields = json.loads(path.read_bytes())
-    return [StreamScore.model_validate(score) for score in fields["streams"]]
+    try:
+        fields = json.loads(path.read_bytes())
+        return [StreamScore.model_validate(score) for score in fields["streams"]]
+    except (ValueError, LookupError, TypeError, RecursionError) as error:
+        raise UserError(
+            f"{path} is damaged: restore it from a copy, or train with another --run"
+        ) from error
 
 
 def score_table(scores: Sequence[StreamScore]) -> str:

@@ -1,11 +1,13 @@
 """What all kinds of training runs share: their data, their folder, their loader."""
 
+import math
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import torch
 from torch.utils.data import DataLoader, Dataset
 
+from schemas.record import Record
 from schemas.store import StorePath
 from training.batches import Part
 from training.checkpoint import TrainedOn
@@ -36,6 +38,56 @@ def refuse_used(run: Path, state_name: str) -> None:
         raise UserError(
             f"{run} already holds a run: add --resume to go on with it, or choose another "
             "folder with --run"
+        )
+
+
+def check_same(found: Record, asked: Record) -> None:
+    """Refuse to go on with a run that was asked for otherwise; more steps are welcome.
+
+    Args:
+        found: the configuration of the run; it has the settings in a field `training`.
+        asked: what is asked for now.
+
+    Raises:
+        UserError: if they differ.
+    """
+    old, new = _flat(found), _flat(asked)
+    changed = [
+        f"{name} was {old[name]!r}, is now {new[name]!r}"
+        for name in old
+        if old[name] != new[name] and name != "training.steps"
+    ]
+    if changed:
+        raise UserError(
+            f"--resume of another run: {'; '.join(changed)}: repeat the settings of that run, or "
+            "train with another --run"
+        )
+
+
+def _flat(record: Record) -> dict[str, object]:
+    flat = dict[str, object]()
+    for name, value in record:
+        if isinstance(value, Record):
+            flat |= {f"{name}.{key}": inner for key, inner in _flat(value).items()}
+        elif isinstance(value, list):
+            flat |= {f"{name}.{i}.{k}": v for i, x in enumerate(value) for k, v in _flat(x).items()}
+            flat[f"parts of {name}"] = len(value)
+        else:
+            flat[name] = value
+    return flat
+
+
+def check_finite(loss: float, gradient_norm: float, step: int, run: Path) -> None:
+    """Stop before weights that are no numbers any more take the place of the last ones.
+
+    Raises:
+        UserError: if the loss or its gradient is no number.
+    """
+    if not math.isfinite(loss + gradient_norm):
+        raise UserError(
+            f"the loss is {loss}, the norm of its gradient {gradient_norm}, at step {step} or a "
+            f"few before: {run} keeps the last checkpoint; train with a lower --learning-rate, a "
+            "longer --warm-up, or in --precision float32, in another --run"
         )
 
 

@@ -37,6 +37,19 @@ _DAMAGE = (ShardError, ValidationError, CodecError, OSError)
 _Read = TypeVar("_Read")
 
 
+def whole_cut(entry: Entry, stream: int, most_frames: int | None = None) -> Cut:
+    """A stream's whole pictures, from the first; all of them, or so many at most."""
+    return Cut(
+        stream=stream,
+        start=0,
+        count=min(entry.num_frames, most_frames or entry.num_frames),
+        top=0,
+        left=0,
+        height=entry.lr_height,
+        width=entry.lr_width,
+    )
+
+
 def read_window(shards: Shards, entry: Entry, cut: Cut) -> Window:
     """Read and decode a part of a sample.
 

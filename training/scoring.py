@@ -20,12 +20,11 @@ from schemas.sample import FrameType
 from schemas.store import Place
 from training.aligned import AlignedWindow, Coding, collate_aligned
 from training.checkpoint import write_atomically
-from training.draw import Cut
 from training.index import read_index
 from training.models.encoder import CompressionEncoder
 from training.pretraining import Ranker
 from training.ranking import comparable
-from training.samples import read_aligned
+from training.samples import read_aligned, whole_cut
 from training.shards import Shards
 
 SCORES_NAME = "scores.json"
@@ -92,15 +91,7 @@ def score_held_out(ranker: Ranker, dataset: Place, device: torch.device) -> Held
     every = math.ceil(len(entries) / MAX_CLIPS) or 1
     windows, tables = list[AlignedWindow](), list[Tensor]()
     for entry in entries[::every]:
-        cut = Cut(
-            stream=0,
-            start=0,
-            count=min(MAX_FRAMES, entry.num_frames),
-            top=0,
-            left=0,
-            height=entry.lr_height,
-            width=entry.lr_width,
-        )
+        cut = whole_cut(entry, stream=0, most_frames=MAX_FRAMES)
         window = read_aligned(shards, entry, cut)
         batch = collate_aligned([window])
         tables.append(score_table(ranker, batch.lr, device))

@@ -183,7 +183,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         logger.error("error: %s", message(error))
         return 2
     except KeyboardInterrupt:
-        logger.error("interrupted: add --resume to go on from the last checkpoint")
+        logger.error("interrupted: add --resume to go on, if there was a checkpoint before")
         return 130
     if scores is not None:
         logger.info("\n%s\n\n%s", score_table(scores), where_to_look(options.run))

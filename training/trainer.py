@@ -7,7 +7,6 @@ the gradient of the warp adds up in no fixed order there.
 import copy
 import dataclasses
 import hashlib
-import math
 import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -24,7 +23,6 @@ from training.checkpoint import (
     STATE_NAME,
     WEIGHTS_NAME,
     RunConfig,
-    TrainedOn,
     TrainingState,
     read_config,
     restore_state,
@@ -40,7 +38,14 @@ from training.models.layers import to_channels_last
 from training.pretraining import load_encoder
 from training.processes import Processes, joined
 from training.report import RunLog, read_scores, write_scores
-from training.run_folder import load_batches, make_folder, refuse_used, trained_on
+from training.run_folder import (
+    check_finite,
+    check_same,
+    load_batches,
+    make_folder,
+    refuse_used,
+    trained_on,
+)
 from training.shards import CacheOptions
 from training.step import Objective, learning_rate, training_step
 from training.validation import StreamScore, read_validation_set, validate
@@ -128,9 +133,10 @@ class _Run:
             for _ in self._take_steps(None):
                 self._processes.wait()
             return None
-        scores = read_scores(self._options.run) if self._options.resume else []
-        with RunLog(self._options.run, self._config.steps, self._state.step) as log:
-            if not self._options.resume:
+        run, resume = self._options.run, self._options.resume
+        scores = read_scores(run) if resume else []
+        with RunLog(run, self._config.steps, self._state.step, resume) as log:
+            if not resume:
                 scores = self._checkpoint(log)
             for _ in self._take_steps(log):
                 scores = self._checkpoint(log)
@@ -150,7 +156,7 @@ class _Run:
             if pause or state.step % LOG_EVERY_STEPS == 0:
                 # Read the losses only here: each reading waits for the GPU.
                 loss, psnr, norm = processes.mean(torch.stack(since_row).mean(0)).tolist()
-                _check_finite(loss, norm, state.step, self._options)
+                check_finite(loss, norm, state.step, self._options.run)
                 if log is not None:
                     rate = learning_rate(config, state.step - 1)
                     log.training(state.step, loss, psnr, rate, skipped)
@@ -199,16 +205,6 @@ def _rest(
     return stream.batches(0, start + 1).going_on(state.stream, stop=start + needed)
 
 
-def _check_finite(loss: float, gradient_norm: float, step: int, options: RunOptions) -> None:
-    """Stop before weights that are no numbers any more take the place of the last ones."""
-    if not math.isfinite(loss + gradient_norm):
-        raise UserError(
-            f"the loss is {loss}, the norm of its gradient {gradient_norm}, at step {step} or a "
-            f"few before: {options.run} keeps the last checkpoint; train with a lower "
-            "--learning-rate, a longer --warm-up, or in --precision float32, in another --run"
-        )
-
-
 def _check_compiler(options: RunOptions) -> None:
     if options.compile and not any(map(shutil.which, ("g++", "clang++", "c++"))):
         raise UserError(
@@ -255,7 +251,7 @@ def _prepare(config: RunConfig, options: RunOptions, processes: Processes) -> Tr
 
 
 def _go_on(state: TrainingState, config: RunConfig, run: Path) -> None:
-    _check_same_run(read_config(run), config)
+    check_same(read_config(run), config)
     restore_state(run, state)
     if state.step > config.training.steps:
         raise UserError(
@@ -265,13 +261,14 @@ def _go_on(state: TrainingState, config: RunConfig, run: Path) -> None:
 
 
 def _with_encoder(config: TrainConfig, options: RunOptions) -> TrainConfig:
-    if options.encoder is None:
-        if not config.trains_encoder:
-            raise UserError("--freeze-encoder without --encoder: give a pretrained one")
-        return config
-    weights = options.encoder / WEIGHTS_NAME
-    load_encoder(options.encoder)  # there, and whole
-    sha256 = hashlib.sha256(weights.read_bytes()).hexdigest()
+    sha256 = ""
+    if options.encoder is not None:
+        load_encoder(options.encoder)  # there, and whole
+        sha256 = hashlib.sha256((options.encoder / WEIGHTS_NAME).read_bytes()).hexdigest()
+    elif options.resume:  # it is in the checkpoint
+        sha256 = read_config(options.run).training.encoder_sha256
+    if not (sha256 or config.trains_encoder):
+        raise UserError("--freeze-encoder without --encoder: give a pretrained one")
     return config.model_copy(update={"encoder_sha256": sha256})
 
 
@@ -285,27 +282,3 @@ def _take_encoder(model: nn.Module, run: Path) -> None:
             "pretrain with the same --config"
         )
     model.encoder.load_state_dict(weights)
-
-
-def _check_same_run(found: RunConfig, asked: RunConfig) -> None:
-    # More steps are welcome: the schedule is then that of the longer run.
-    steps = {"steps": asked.training.steps}
-    same = found.model_copy(update={"training": found.training.model_copy(update=steps)})
-    changed = [
-        f"{name} was {old!r}, is now {new!r}" for name, old, new in _differences(same, asked)
-    ]
-    if changed:
-        raise UserError(
-            f"--resume of another run: {'; '.join(changed)}: repeat the settings of that run, or "
-            "train with another --run"
-        )
-
-
-def _differences(a: RunConfig, b: RunConfig) -> list[tuple[str, object, object]]:
-    left, right = _flat(a), _flat(b)
-    return [(name, left[name], right[name]) for name in left if left[name] != right[name]]
-
-
-def _flat(config: RunConfig) -> dict[str, object]:
-    data = {name: [getattr(x, name) for x in config.data] for name in TrainedOn.model_fields}
-    return {"model": config.model.model_dump(), **config.training.model_dump(), **data}

@@ -18,12 +18,11 @@ from schemas.manifest import read_manifest
 from schemas.record import Record
 from schemas.store import Place
 from training.batch import Batch, collate
-from training.draw import Cut
 from training.drawing import enlarged
 from training.index import Entry, read_index
 from training.metrics import psnr_rgb, psnr_y, to_8_bits
 from training.resample import bicubic
-from training.samples import read_window
+from training.samples import read_window, whole_cut
 from training.shards import CacheOptions, Shards
 
 MAX_CLIPS = 8
@@ -122,15 +121,7 @@ def validate(
 
 
 def _whole_pictures(shards: Shards, entry: Entry, stream: int) -> Batch:
-    cut = Cut(
-        stream=stream,
-        start=0,
-        count=min(MAX_FRAMES, entry.num_frames),
-        top=0,
-        left=0,
-        height=entry.lr_height,
-        width=entry.lr_width,
-    )
+    cut = whole_cut(entry, stream, MAX_FRAMES)
     return collate([read_window(shards, entry, cut)])
 
 

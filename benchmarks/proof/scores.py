@@ -16,13 +16,12 @@ from schemas.sample import FrameType
 from schemas.source import TRAIN
 from training.batch import Batch, collate
 from training.checkpoint import load_model, write_atomically
-from training.draw import Cut
 from training.index import read_index
 from training.metrics import psnr_y, ssim_y, to_8_bits
 from training.models.cavsr import Cavsr
 from training.models.configs import Network
 from training.resample import bicubic
-from training.samples import read_window
+from training.samples import read_window, whole_cut
 from training.shards import Shards
 
 BICUBIC = "bicubic"
@@ -166,15 +165,7 @@ def _whole_samples(dataset: Path) -> Iterator[Batch]:
     shards = Shards(dataset, manifest.shards)
     for entry in read_index(dataset, manifest, TRAIN):
         for stream in range(len(manifest.streams)):
-            cut = Cut(
-                stream=stream,
-                start=0,
-                count=entry.num_frames,
-                top=0,
-                left=0,
-                height=entry.lr_height,
-                width=entry.lr_width,
-            )
+            cut = whole_cut(entry, stream)
             yield collate([read_window(shards, entry, cut)]).to(_CPU)
 
 

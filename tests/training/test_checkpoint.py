@@ -1,8 +1,11 @@
 import copy
+import json
+import math
 import pickle
 from pathlib import Path
 
 import pytest
+import safetensors.torch
 import torch
 
 from training.checkpoint import (
@@ -124,3 +127,58 @@ def test_a_configuration_that_is_made_to_harm_is_one_message(tmp_path: Path, tex
         read_run(tmp_path)
     with pytest.raises(UserError, match="is not the configuration"):
         choose_config(str(tmp_path / CONFIG_NAME))
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("step", math.inf),
+        ("step", -5),
+        ("optimizer", 5),
+        ("stream", {"next_batch": "x"}),
+        ("stream", {"other": 1}),
+        ("stream", 3),
+    ],
+)
+def test_a_state_that_says_nonsense_is_refused(tmp_path: Path, field: str, value: object) -> None:
+    saved(tmp_path)
+    stored = torch.load(tmp_path / STATE_NAME, weights_only=True)
+    torch.save({**stored, field: value}, tmp_path / STATE_NAME)
+    with pytest.raises(UserError, match=r"training_state\.pt cannot be loaded"):
+        restore_state(tmp_path, new_state())
+
+
+def test_the_optimizers_settings_are_those_of_the_run_that_goes_on(tmp_path: Path) -> None:
+    saved(tmp_path)
+    other = new_state()
+    other.optimizer.param_groups[0]["betas"] = (0.5, 0.6)
+    restore_state(tmp_path, other)
+    assert other.optimizer.param_groups[0]["betas"] == (0.5, 0.6)
+
+
+def test_weights_that_are_no_numbers_are_refused(tmp_path: Path) -> None:
+    state = saved(tmp_path)
+    next(state.average.parameters()).data[0] = math.nan
+    save_checkpoint(tmp_path, CONFIG, state)
+    with pytest.raises(UserError, match="some weights are no numbers"):
+        load_model(tmp_path)
+
+
+def test_a_configuration_of_a_giant_allocates_nothing(tmp_path: Path) -> None:
+    saved(tmp_path)
+    fields = json.loads((tmp_path / CONFIG_NAME).read_text())
+    fields["model"] |= {"channels": 1024, "trunk_blocks": 256}
+    (tmp_path / CONFIG_NAME).write_text(json.dumps(fields))
+    with pytest.raises(UserError, match="cannot be loaded"):
+        load_model(tmp_path)
+    fields["model"]["channels"] = 10**9
+    (tmp_path / CONFIG_NAME).write_text(json.dumps(fields))
+    with pytest.raises(UserError, match="1024"):
+        load_model(tmp_path)
+
+
+def test_half_precision_weights_become_full(tmp_path: Path) -> None:
+    state = saved(tmp_path)
+    halves = {name: x.half() for name, x in state.average.state_dict().items()}
+    safetensors.torch.save_file(halves, tmp_path / WEIGHTS_NAME)
+    assert {x.dtype for x in load_model(tmp_path).state_dict().values()} == {torch.float32}

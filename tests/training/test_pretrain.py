@@ -119,7 +119,7 @@ def test_mistakes_are_one_message(
     assert run_pretraining(pan_dataset, run, "--steps", "1") == 2
     assert "already holds a run" in caplog.text
     assert run_pretraining(pan_dataset, run, "--steps", "1", "--resume", "--seed", "5") == 2
-    assert "other settings or data" in caplog.text
+    assert "seed was 0, is now 5" in caplog.text
     state = run / "training_state.safetensors"
     state.write_bytes(state.read_bytes()[:-9])
     assert run_pretraining(pan_dataset, run, "--steps", "1", "--resume") == 2

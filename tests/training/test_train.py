@@ -112,6 +112,26 @@ def test_a_loss_that_is_no_number_ends_the_run_at_its_last_checkpoint(
     assert all(x.isfinite().all() for x in load_model(run).state_dict().values())
 
 
+def test_rows_of_a_run_that_came_to_no_checkpoint_are_left_out(
+    pan_dataset: Path, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / LOG_NAME).write_text("step,loss\n0,1\n7,")
+    assert run_training(pan_dataset, run, "--steps", "2") == 0
+    assert [row["step"] for row in log_rows(run)] == ["0", "2", "2"]
+
+
+def test_a_damaged_validation_is_told(
+    pan_dataset: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    run = tmp_path / "run"
+    assert run_training(pan_dataset, run, "--steps", "1") == 0
+    (run / VALIDATION_NAME).write_text('{"streams": [3')
+    assert run_training(pan_dataset, run, "--steps", "2", "--resume") == 2
+    assert "validation.json is damaged" in caplog.text
+
+
 class KilledError(Exception):
     """Stands for a kill."""
 

@@ -17,7 +17,7 @@ from torch.utils.checkpoint import checkpoint
 
 from schemas.record import Record
 from schemas.sample import FrameType
-from training.config import Count
+from training.config import Depth, Scale, Width
 from training.models.alignment import Alignment, Gate, photometric_residual
 from training.models.encoder import CompressionEncoder, EncoderConfig
 from training.models.layers import (
@@ -37,13 +37,13 @@ class CavsrConfig(Record):
 
     kind: Literal["cavsr"] = "cavsr"
     """the network"""
-    scale: Count = 4
+    scale: Scale = 4
     """HR size divided by LR size"""
-    channels: Count = 16
+    channels: Width = 16
     """C, features everywhere"""
-    trunk_blocks: Count = 3
+    trunk_blocks: Depth = 3
     """residual blocks a direction"""
-    modulation_blocks: Annotated[int, Field(ge=0)] = 2
+    modulation_blocks: Annotated[int, Field(ge=0, le=256)] = 2
     """blocks of the compression-aware modulation; 0 leaves it out, and the encoder with it"""
     shared_modulation: bool = True
     """modulate once for both directions; otherwise each has a modulation of its own"""

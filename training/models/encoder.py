@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from schemas.record import Record
 from schemas.sample import FrameType
-from training.config import Count
+from training.config import Width
 from training.models.layers import SLOPE, conv3x3
 
 UNKNOWN_TYPE = -1
@@ -24,7 +24,7 @@ _DETAIL_GAIN = 4  # contrast of details, to that of pictures; not tuned
 class EncoderConfig(Record):
     """What decides the encoder's shape."""
 
-    width: Count = 8
+    width: Width = 8
     """channels of the first stage; D is four times as many"""
     batch_norm: bool = False
     """normalise as CAVSR does; without, a frame's code does not depend on others in pretraining"""

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from schemas.record import Record
-from training.config import Count
+from training.config import Depth, Scale, Width
 from training.models.layers import (
     LiteHead,
     ResidualBlock,
@@ -29,11 +29,11 @@ class CompactConfig(Record):
 
     kind: Literal["compact"] = "compact"
     """the network"""
-    scale: Count = 4
+    scale: Scale = 4
     """HR size divided by LR size"""
-    channels: Count = 32
+    channels: Width = 32
     """C"""
-    blocks: Count = 8
+    blocks: Depth = 8
     """residual blocks"""
 
 
@@ -42,13 +42,13 @@ class RrdbConfig(Record):
 
     kind: Literal["rrdb"] = "rrdb"
     """the network"""
-    scale: Count = 4
+    scale: Scale = 4
     """HR size divided by LR size, a power of 2"""
-    channels: Count = 64
+    channels: Width = 64
     """C"""
-    blocks: Count = 23
+    blocks: Depth = 23
     """residual-in-residual dense blocks"""
-    growth: Count = 32
+    growth: Width = 32
     """channels that each convolution of a dense block adds"""
 
     @field_validator("scale")
