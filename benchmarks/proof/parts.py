@@ -267,7 +267,13 @@ def _pretrain_one(dataset: Path, run: Path, seed: int, steps: int) -> None:
     if done.exists() and _json(done)["step"] == steps:
         return
     config = PretrainConfig(seed=seed, steps=steps)
-    options = PretrainOptions(run=run, device="cpu", workers=0, resume=(run / STATE_NAME).exists())
+    options = PretrainOptions(
+        run=run,
+        device="cpu",
+        workers=0,
+        validate_every=1000,
+        resume=(run / STATE_NAME).exists(),
+    )
     pretrain([Part(dataset)], encoder_of("xs"), config, options)
 
 
