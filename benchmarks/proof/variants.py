@@ -29,7 +29,6 @@ VIDEO: Mapping[str, Variant] = {
     "released loader's vectors": Variant(_XS, flow="released loader, scale 4"),
     "without MP": Variant(_XS.model_copy(update={"b_frame_share": 1.0})),
     "clean training data": Variant(_XS, stream="clean"),
-    "encoder not pretrained": Variant(_XS, pretrained=False),
 }
 """P3, by name."""
 
