@@ -9,7 +9,9 @@ import io
 import json
 import os
 import pickle
-from collections.abc import Mapping
+import secrets
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -80,6 +82,21 @@ def write_atomically(path: Path, data: bytes) -> None:
         file.flush()
         os.fsync(file.fileno())
     temporary.replace(path)
+
+
+@contextmanager
+def written_beside(path: Path) -> Iterator[Path]:
+    """A new name beside `path`; what is written there replaces it if no error comes up.
+
+    No other file has that name, be it that of another process or one called `path` and .part,
+    which in folders that are not ours may be anything.
+    """
+    temporary = path.with_name(f"{path.name}.{secrets.token_hex(4)}.part")
+    try:
+        yield temporary
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def save_checkpoint(run: Path, config: RunConfig, state: TrainingState) -> None:

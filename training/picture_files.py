@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image
 
 from schemas.sample import FrameType
-from training.checkpoint import write_atomically
+from training.checkpoint import written_beside
 from training.config import UserError
 from training.inference import Clip, TileOptions, spans
 from transforms.pictures import (
@@ -157,6 +157,7 @@ def _write(path: Path, rgb: np.ndarray, like: Picture) -> None:
     buffer = io.BytesIO()
     try:
         image.save(buffer, kind, icc_profile=like.icc_profile, **_SAVE_OPTIONS[kind])
-        write_atomically(path, buffer.getvalue())
+        with written_beside(path) as temporary:
+            temporary.write_bytes(buffer.getvalue())
     except OSError as error:
         raise UserError(f"{path} cannot be written ({error})") from error

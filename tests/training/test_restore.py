@@ -291,6 +291,18 @@ def test_an_output_that_fails_midway_leaves_what_was_there(
     assert not list(tmp_path.glob("*.part"))
 
 
+def test_a_half_loaded_file_of_the_outputs_name_stays(spy: Spy, run: Path, tmp_path: Path) -> None:
+    write_movie(tmp_path / "b.mp4", 2).rename(tmp_path / "b.mp4.part")
+    Image.fromarray(texture(8, 8)).save(tmp_path / "c.png")
+    (tmp_path / "c.png").rename(tmp_path / "c.png.part")
+    for name in ("b.mp4", "c.png"):
+        path = tmp_path / f"{name}.part"
+        data = path.read_bytes()
+        assert main([str(path), str(tmp_path / name), "--weights", str(run)]) == 0
+        assert path.read_bytes() == data and (tmp_path / name).exists()
+    assert len(list(tmp_path.iterdir())) == 4
+
+
 # --- Pictures ---------------------------------------------------------------------------------
 
 
