@@ -88,10 +88,9 @@ def write_atomically(path: Path, data: bytes) -> None:
 def written_beside(path: Path) -> Iterator[Path]:
     """A new name beside `path`; what is written there replaces it if no error comes up.
 
-    No other file has that name, be it that of another process or one called `path` and .part,
-    which in folders that are not ours may be anything.
+    No other file has that name: in folders that are not ours, one of a fixed name may be anything.
     """
-    temporary = path.with_name(f"{path.name}.{secrets.token_hex(4)}.part")
+    temporary = path.with_name(f"{path.stem[:40]}.{secrets.token_hex(8)}.part")
     try:
         yield temporary
         temporary.replace(path)

@@ -298,9 +298,12 @@ def test_a_half_loaded_file_of_the_outputs_name_stays(spy: Spy, run: Path, tmp_p
     for name in ("b.mp4", "c.png"):
         path = tmp_path / f"{name}.part"
         data = path.read_bytes()
-        assert main([str(path), str(tmp_path / name), "--weights", str(run)]) == 0
+        given = [str(path), str(tmp_path / name), "--weights", str(run), "--device", "cpu"]
+        assert main(given) == 0
         assert path.read_bytes() == data and (tmp_path / name).exists()
     assert len(list(tmp_path.iterdir())) == 4
+    longest = tmp_path / f"{'x' * 251}.mp4"
+    restored(run, tmp_path / "b.mp4", longest)
 
 
 # --- Pictures ---------------------------------------------------------------------------------
@@ -385,10 +388,13 @@ def test_numbered_frames_are_a_clip_where_that_is_said(spy: Spy, run: Path, tmp_
     folder = tmp_path / "frames"
     folder.mkdir()
     for number in range(7):
-        Image.fromarray(texture(8, 10, seed=number)).save(folder / f"{number:03}.png")
+        Image.fromarray(texture(8, 10, seed=number)).save(folder / f"frame_{number + 7}.png")
     output = restored(run, folder, tmp_path / "out", "--clip", "--frames", "5")
+    for number, frame in enumerate(spy.given[0][0][0]):
+        expected = torch.from_numpy(texture(8, 10, seed=number)).movedim(-1, 0) / 255
+        assert torch.equal(frame, expected)
     assert [given[0].shape[1] for given in spy.given] == [5, 4]
     assert all(given[1] is None and given[2] is None for given in spy.given)
     for number in range(7):
-        picture = picture_of(output / f"{number:03}.png")
+        picture = picture_of(output / f"frame_{number + 7}.png")
         assert np.array_equal(picture[::2, ::2], texture(8, 10, seed=number))

@@ -92,6 +92,10 @@ def test_names_are_unique(tmp_path: Path) -> None:
     write_pictures(tmp_path, ["a.png", "a.webp", "b.png", "v1.0.png"])
     write_pictures(tmp_path / "v1.0", ["1.png"])
     assert set(found(tmp_path)) == {"a.png", "a.webp", "b", "v1.0.png", "v1.0"}
+    folder = tmp_path / "vid"
+    write_pictures(folder, ["1.png", "2.png"])
+    write_pictures(folder / "vid", ["1.png"])
+    assert found(folder) == {str(folder.resolve()): 2, "vid": 1}
 
 
 def test_sides_are_cropped_to_multiples_of_the_scale(tmp_path: Path) -> None:
