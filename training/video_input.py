@@ -177,7 +177,12 @@ def open_video(path: Path) -> Iterator[VideoInput]:
         yield VideoInput(path, container)
 
 
-def _opened(path: Path) -> av.container.InputContainer:
+def demuxer_at(path: Path) -> str:
+    """FFmpeg's demuxer for a file, by its first bytes; empty where FFmpeg must find out.
+
+    Raises:
+        UserError: if it is no video, or cannot be read.
+    """
     try:
         with path.open("rb") as file:
             demuxer = demuxer_of(file.read(SNIFFED_BYTES))
@@ -185,6 +190,11 @@ def _opened(path: Path) -> av.container.InputContainer:
         raise UserError(f"{path} cannot be read ({error.strerror})") from error
     if demuxer is None:
         raise UserError(f"{path} is neither a picture nor a video, by its first bytes")
+    return demuxer
+
+
+def _opened(path: Path) -> av.container.InputContainer:
+    demuxer = demuxer_at(path)
     try:
         # An absolute path is never taken for a protocol, whatever its name.
         return av.open(

@@ -267,12 +267,13 @@ def test_mistakes_are_one_message(
     assert "enlarges 4 times" in refusal(run, path, out, caplog, "--scale", "2")
     assert "multiples of 8" in refusal(run, path, out, caplog, "--tile", "100")
     assert "neither a picture nor a video" in refusal(run, there, out, caplog)
+    assert "neither a picture nor a video" in refusal(run, there, tmp_path / "out.png", caplog)
     assert "--clip takes a folder" in refusal(run, path, out, caplog, "--clip")
     assert "cannot be made" in refusal(run, path, there / "out.mp4", caplog)
     wide = write_movie(tmp_path / "wide.mp4", 1, 32, 4112)
     assert "16384 a side at most" in refusal(run, wide, out, caplog)
     if not torch.cuda.is_available():
-        assert "there is no GPU" in refusal(run, path, out, caplog, "--device", "cuda")
+        assert "finds no GPU" in refusal(run, path, out, caplog, "--device", "cuda")
 
 
 def test_an_output_that_fails_midway_leaves_what_was_there(
@@ -302,8 +303,7 @@ def test_a_half_loaded_file_of_the_outputs_name_stays(spy: Spy, run: Path, tmp_p
         assert main(given) == 0
         assert path.read_bytes() == data and (tmp_path / name).exists()
     assert len(list(tmp_path.iterdir())) == 4
-    longest = tmp_path / f"{'x' * 251}.mp4"
-    restored(run, tmp_path / "b.mp4", longest)
+    restored(run, tmp_path / "b.mp4", tmp_path / "new" / f"{'x' * 251}.mp4")
 
 
 # --- Pictures ---------------------------------------------------------------------------------
