@@ -5,6 +5,7 @@ refer, whatever the video's length.
 """
 
 import dataclasses
+import heapq
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -77,6 +78,10 @@ class VideoInput:
         self._others: list[Packet] = []
         self._first: av.VideoFrame | None = None
         self._last_pts: int | None = None
+        # AVI tells when packets are decoded; of H.264, whose order FFmpeg does not look into, these
+        # are given as the times of the frames.
+        coding_times = container.format.name == "avi" and self.stream.codec_context.name == "h264"
+        self._coding_times: list[int] | None = [] if coding_times else None  # a heap
 
     @property
     def rate(self) -> Fraction:
@@ -124,6 +129,8 @@ class VideoInput:
             except av.FFmpegError:
                 is_damaged = True
             self.damaged_packets += is_damaged
+            if self._coding_times is not None and packet.pts is not None and not is_damaged:
+                heapq.heappush(self._coding_times, packet.pts)
             for frame in decoded:
                 self._check(frame)
                 self._set_time(frame)
@@ -158,6 +165,8 @@ class VideoInput:
 
     def _set_time(self, frame: av.VideoFrame) -> None:
         """Fill in times that are missing, and put right those that go back."""
+        if self._coding_times:
+            frame.pts = heapq.heappop(self._coding_times)
         if frame.pts is None:
             tick = max(round(1 / (self.rate * self.time_base)), 1)
             frame.pts = 0 if self._last_pts is None else self._last_pts + tick
