@@ -62,8 +62,15 @@ def pictures_in(folder: Path) -> list[Path]:
 
 
 def visible(folder: Path) -> list[Path]:
-    """What lies in a folder and is not hidden, sorted by the numbers in the names."""
-    paths = [path for path in folder.iterdir() if not path.name.startswith(".")]
+    """What lies in a folder and is not hidden, sorted by the numbers in the names.
+
+    Raises:
+        UserError: if the folder cannot be read.
+    """
+    try:
+        paths = [path for path in folder.iterdir() if not path.name.startswith(".")]
+    except OSError as error:
+        raise UserError(f"{folder} cannot be read ({error.strerror})") from error
     return sorted(paths, key=lambda path: by_numbers(path.name))
 
 

@@ -1,3 +1,4 @@
+import errno
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -130,6 +131,16 @@ def test_long_clips_are_refused_with_a_cure(
     told = refusal(tmp_path)
     assert "a: 3 frames of 32x24" in told and "b: " in told and "--frames" in told
     assert found(tmp_path, 2) == {"a": 2, "b": 2}
+
+
+def test_a_folder_that_may_not_be_read_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def iterdir(_: Path) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(Path, "iterdir", iterdir)
+    assert "cannot be read (Permission denied)" in refusal(tmp_path)
 
 
 def test_a_folder_without_clips_is_refused(tmp_path: Path) -> None:
