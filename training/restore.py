@@ -25,6 +25,7 @@ from training.video_output import ENCODERS, Encoding, open_output
 
 _DEFAULTS = TileOptions()
 _MAX_CRF = 51
+_TOLERATED_SECONDS = 1  # by which a container may be wrong about its length
 _FILE_SUFFIXES = {*picture_files.FORMATS, *video_output.FORMATS}
 
 logger = logging.getLogger(__name__)
@@ -92,6 +93,9 @@ def _tell_damage(video: VideoInput) -> None:
     if video.damaged_frames:
         frames = counted(video.damaged_frames, "picture")
         logger.warning("%s: %s damaged, restored as the decoder shows them", video.path, frames)
+    if video.missing_seconds > _TOLERATED_SECONDS:
+        missing = f"{video.missing_seconds:.1f} s"
+        logger.warning("%s ends %s earlier than it says: get a whole copy", video.path, missing)
     if video.is_interlaced:
         logger.warning("%s is interlaced, which no network here is trained for", video.path)
 

@@ -41,6 +41,7 @@ _DECODER_OPTIONS = {
     "flags2": "+export_mvs",
     "max_pixels": OPEN_OPTIONS["max_pixels"],
 }
+_ENDING_SILENTLY = ("matroska", "flv")
 _ASSUMED_RATE = Fraction(25)  # frames per second, where a file tells no times
 
 Packet: TypeAlias = "av.Packet[Any]"
@@ -75,6 +76,7 @@ class VideoInput:
         """that were decoded all the same"""
         self.is_interlaced = False
         """whether any frame so far was"""
+        self._end = 0.0  # seconds: of all packets so far
         self._others: list[Packet] = []
         self._first: av.VideoFrame | None = None
         self._last_pts: int | None = None
@@ -103,6 +105,21 @@ class VideoInput:
         if self.container.duration:
             return round(self.container.duration * self.rate / av.time_base)
         return None
+
+    @property
+    def missing_seconds(self) -> float:
+        """How much earlier the file ended than it says, once it is read; 0 if it does not say.
+
+        Only of containers whose readers pass over a missing end, and that write down their length:
+        of others it may be a guess.
+        """
+        if (
+            not self.container.format.name.startswith(_ENDING_SILENTLY)
+            or not self.container.duration
+        ):
+            return 0
+        start = self.container.start_time or 0
+        return max((start + self.container.duration) / av.time_base - self._end, 0)
 
     def take_packets(self) -> list[Packet]:
         """Packets of other streams that were passed since the last call, as they are."""
@@ -141,6 +158,9 @@ class VideoInput:
     def _video_packets(self) -> Iterator[Any]:
         try:
             for packet in self.container.demux():
+                if packet.pts is not None and packet.time_base is not None:
+                    ticks = packet.pts + (packet.duration or 0)
+                    self._end = max(self._end, float(ticks * packet.time_base))
                 # The empty packets that end streams have no index of their own.
                 if packet.stream.index == self.stream.index:
                     yield packet

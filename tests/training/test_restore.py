@@ -251,6 +251,18 @@ def test_damage_is_told_and_the_rest_is_restored(
     assert "damaged" in caplog.text
 
 
+def test_an_end_that_is_missing_is_told(
+    run: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, spy: Spy
+) -> None:
+    path = write_movie(tmp_path / "a.mkv", 60, options={**B_FRAMES, "crf": "10"}, audio="aac")
+    restored(run, path, tmp_path / "b.mp4")
+    assert "ends" not in caplog.text
+    data = path.read_bytes()
+    path.write_bytes(data[: len(data) // 3])
+    restored(run, path, tmp_path / "c.mp4")
+    assert "s earlier than it says: get a whole copy" in caplog.text
+
+
 def test_mistakes_are_one_message(
     run: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
