@@ -229,5 +229,5 @@ def _decoded(path: Path) -> Iterator[av.VideoFrame]:
             if video.damaged_packets or video.damaged_frames:
                 raise UserError(f"frame {number} is damaged")
             yield frame.picture
-        if video.damaged_packets:
-            raise UserError("its end is damaged")
+        if video.damaged_packets or video.missing_seconds > 1:
+            raise UserError("its end is damaged or missing")

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests.training.movies import write_movie
 from training.config import UserError
 from training.evaluating import clips
 from training.evaluating.clips import find_clips
@@ -87,6 +88,14 @@ def test_a_damaged_video_is_refused(tmp_path: Path) -> None:
     data[third : 2 * third] = b"\xff" * third
     path.write_bytes(data)
     assert "damaged" in refusal(tmp_path)
+
+
+def test_a_video_that_was_cut_off_is_refused(tmp_path: Path) -> None:
+    path = write_movie(tmp_path / "a.mkv", 60)
+    assert found(tmp_path) == {"a": 60}
+    data = path.read_bytes()
+    path.write_bytes(data[: len(data) // 3])
+    assert "its end is damaged or missing" in refusal(tmp_path)
 
 
 def test_names_are_unique(tmp_path: Path) -> None:
