@@ -9,7 +9,9 @@ import io
 import json
 import os
 import pickle
-from collections.abc import Mapping
+import secrets
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -80,6 +82,20 @@ def write_atomically(path: Path, data: bytes) -> None:
         file.flush()
         os.fsync(file.fileno())
     temporary.replace(path)
+
+
+@contextmanager
+def written_beside(path: Path) -> Iterator[Path]:
+    """A new name beside `path`; what is written there replaces it if no error comes up.
+
+    No other file has that name: in folders that are not ours, one of a fixed name may be anything.
+    """
+    temporary = path.with_name(f"{path.stem[:40]}.{secrets.token_hex(8)}.part")
+    try:
+        yield temporary
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def save_checkpoint(run: Path, config: RunConfig, state: TrainingState) -> None:

@@ -45,6 +45,8 @@ from training.processes import choose_device
 RESULTS_NAME = "results.json"
 TABLE_NAME = "table.md"
 SHEET_NAME = "sheet.png"
+UNFINISHED_NAME = "unfinished.json"
+"""Results of the clips before an evaluation ended early."""
 
 _METRICS = ("psnr", "ssim", "tof", "warp", *PERCEPTUAL)
 _LIBRARIES = ("av", "numpy", "opencv-python-headless", "scikit-image", "torch", "pyiqa")
@@ -72,6 +74,7 @@ class Evaluation:
         self.codings: list[CodingScore] = []
         self.rows: list[SheetRow] = []
         self.encoder = ""
+        self.finished: list[ClipFile] = []
 
     def run(self, clips: Sequence[ClipFile]) -> None:
         """Evaluate all clips, one after the other, and show how far that is."""
@@ -86,6 +89,7 @@ class Evaluation:
                     self.scores.append(score)
                     bar.update()
                     logger.info("%s", _line(score))
+                self.finished.append(clip)
 
     def _clip_scores(self, clip: ClipFile) -> Iterator[ClipScore]:
         hr = clip.read()
@@ -187,6 +191,8 @@ def _crf(text: str) -> float | None:
 
 
 def _run(given: argparse.Namespace) -> None:
+    if given.data.resolve() in (given.output.resolve(), given.output.resolve().parent):
+        raise UserError(f"--output {given.output} would be a clip of --data: choose another folder")
     clips = find_clips(given.data, given.frames)
     protocol, names = PROTOCOLS[given.protocol], value_names(given.metrics, given.channels)
     _check(clips, protocol)
@@ -197,8 +203,7 @@ def _run(given: argparse.Namespace) -> None:
     _make_folder(given.output)
     logger.info("%s", _told(clips))
     evaluation = Evaluation(methods, conditions, lambda hr: Meter(hr, names, protocol, perceptual))
-    evaluation.run(clips)
-    results = Results(
+    asked = Results(
         data=str(given.data),
         frames={clip.name: clip.frames for clip in clips},
         whole=given.frames is None,
@@ -212,12 +217,36 @@ def _run(given: argparse.Namespace) -> None:
         },
         tiled=given.tiled,
         device=device.type,
-        encoder=evaluation.encoder,
+        encoder="",
         libraries=_libraries(),
-        codings=evaluation.codings,
-        scores=evaluation.scores,
     )
+    try:
+        evaluation.run(clips)
+    finally:
+        if len(evaluation.finished) < len(clips):
+            _save_unfinished(given.output, _with_findings(asked, evaluation))
+    results = _with_findings(asked, evaluation)
     _save(given.output, results, draw_sheet(evaluation.rows, list(methods)))
+
+
+def _with_findings(asked: Results, evaluation: Evaluation) -> Results:
+    """What was found of the clips that are finished."""
+    frames = {clip.name: clip.frames for clip in evaluation.finished}
+    return asked.model_copy(
+        update={
+            "frames": frames,
+            "encoder": evaluation.encoder,
+            "codings": [coding for coding in evaluation.codings if coding.clip in frames],
+            "scores": [score for score in evaluation.scores if score.clip in frames],
+        }
+    )
+
+
+def _save_unfinished(output: Path, results: Results) -> None:
+    if results.frames:
+        _write(output / UNFINISHED_NAME, results.model_dump_json(indent=1).encode())
+        finished = counted(len(results.frames), "clip")
+        logger.warning("ended early: %s holds %s", output / UNFINISHED_NAME, finished)
 
 
 def _check(clips: Sequence[ClipFile], protocol: Protocol) -> None:
@@ -270,11 +299,16 @@ def _save(output: Path, results: Results, sheet: Image.Image) -> None:
         SHEET_NAME: png.getvalue(),
     }
     for name, data in files.items():
-        try:
-            write_atomically(output / name, data)
-        except OSError as error:
-            raise UserError(f"--output {output} cannot be written ({error})") from error
+        _write(output / name, data)
+    (output / UNFINISHED_NAME).unlink(missing_ok=True)
     sys.stdout.write(f"{table}\n{output}: {', '.join(files)}\n")
+
+
+def _write(path: Path, data: bytes) -> None:
+    try:
+        write_atomically(path, data)
+    except OSError as error:
+        raise UserError(f"{path} cannot be written ({error})") from error
 
 
 if __name__ == "__main__":

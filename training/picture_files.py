@@ -1,6 +1,7 @@
 """Restoring picture files: each is a clip of one frame, or the frames of a folder are one clip."""
 
 import io
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 from schemas.sample import FrameType
-from training.checkpoint import write_atomically
+from training.checkpoint import written_beside
 from training.config import UserError
 from training.inference import Clip, TileOptions, spans
 from transforms.pictures import (
@@ -48,16 +49,35 @@ def is_picture_file(path: Path) -> bool:
 
 
 def pictures_in(folder: Path) -> list[Path]:
-    """The pictures right inside a folder, by name; hidden ones are passed over.
+    """The pictures right inside a folder, by the numbers in their names; hidden ones are passed
+    over.
 
     Raises:
         UserError: if there is none.
     """
-    files = [path for path in sorted(folder.iterdir()) if not path.name.startswith(".")]
-    pictures = [path for path in files if path.is_file() and is_picture_file(path)]
+    pictures = [path for path in visible(folder) if path.is_file() and is_picture_file(path)]
     if not pictures:
         raise UserError(f"there is no picture in {folder}: PNG, JPEG, WebP and TIFF are read")
     return pictures
+
+
+def visible(folder: Path) -> list[Path]:
+    """What lies in a folder and is not hidden, sorted by the numbers in the names.
+
+    Raises:
+        UserError: if the folder cannot be read.
+    """
+    try:
+        paths = [path for path in folder.iterdir() if not path.name.startswith(".")]
+    except OSError as error:
+        raise UserError(f"{folder} cannot be read ({error.strerror})") from error
+    return sorted(paths, key=lambda path: by_numbers(path.name))
+
+
+def by_numbers(name: str) -> list[tuple[bool, int, str]]:
+    """A key that sorts frame_2 before frame_10."""
+    parts = re.findall(r"\d+|\D+", name)
+    return [(not p.isdecimal(), int(p) if p.isdecimal() else 0, p) for p in parts]
 
 
 def outputs_in(folder: Path, pictures: Sequence[Path]) -> list[Path]:
@@ -157,6 +177,7 @@ def _write(path: Path, rgb: np.ndarray, like: Picture) -> None:
     buffer = io.BytesIO()
     try:
         image.save(buffer, kind, icc_profile=like.icc_profile, **_SAVE_OPTIONS[kind])
-        write_atomically(path, buffer.getvalue())
+        with written_beside(path) as temporary:
+            temporary.write_bytes(buffer.getvalue())
     except OSError as error:
         raise UserError(f"{path} cannot be written ({error})") from error

@@ -18,12 +18,14 @@ from training.checkpoint import load_model
 from training.config import UserError
 from training.inference import Clip, TileOptions, restore_clip, scale_of
 from training.picture_files import check_picture, is_picture_file, outputs_in, pictures_in
+from training.processes import choose_device
 from training.progress import Progress
-from training.video_input import VideoInput, WindowReader, open_video
+from training.video_input import VideoInput, WindowReader, demuxer_at, open_video
 from training.video_output import ENCODERS, Encoding, open_output
 
 _DEFAULTS = TileOptions()
 _MAX_CRF = 51
+_TOLERATED_SECONDS = 1  # by which a container may be wrong about its length
 _FILE_SUFFIXES = {*picture_files.FORMATS, *video_output.FORMATS}
 
 logger = logging.getLogger(__name__)
@@ -91,6 +93,9 @@ def _tell_damage(video: VideoInput) -> None:
     if video.damaged_frames:
         frames = counted(video.damaged_frames, "picture")
         logger.warning("%s: %s damaged, restored as the decoder shows them", video.path, frames)
+    if video.missing_seconds > _TOLERATED_SECONDS:
+        missing = f"{video.missing_seconds:.1f} s"
+        logger.warning("%s ends %s earlier than it says: get a whole copy", video.path, missing)
     if video.is_interlaced:
         logger.warning("%s is interlaced, which no network here is trained for", video.path)
 
@@ -163,7 +168,7 @@ def _crf(text: str) -> float:
 def _run(given: argparse.Namespace) -> None:
     work = _chosen_work(given)
     options = _tile_options(given)
-    device = _device(given.device)
+    device = choose_device(given.device)
     model = load_model(given.weights).to(device)
     restore = Restorer(model, device, options)
     if given.scale not in (None, restore.scale):
@@ -189,6 +194,8 @@ def _chosen_work(given: argparse.Namespace) -> Callable[[Restorer], None]:
     if given.clip:
         raise UserError(f"--clip takes a folder of frames, {path} is a file: leave it out")
     is_picture = is_picture_file(path)
+    if not is_picture:
+        demuxer_at(path)  # refuses what is no video
     formats = picture_files.FORMATS if is_picture else video_output.FORMATS
     if output.suffix.lower() not in formats:
         raise UserError(
@@ -232,13 +239,6 @@ def _tile_options(given: argparse.Namespace) -> TileOptions:
         frames=given.frames,
         overlap_frames=min(_DEFAULTS.overlap_frames, (given.frames - 1) // 4),
     )
-
-
-def _device(name: str) -> torch.device:
-    has_gpu = torch.cuda.is_available()
-    if name == "cuda" and not has_gpu:
-        raise UserError("--device cuda: there is no GPU that torch can use, give cpu")
-    return torch.device("cuda" if has_gpu and name != "cpu" else "cpu")
 
 
 if __name__ == "__main__":

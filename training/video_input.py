@@ -5,6 +5,7 @@ refer, whatever the video's length.
 """
 
 import dataclasses
+import heapq
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -40,6 +41,7 @@ _DECODER_OPTIONS = {
     "flags2": "+export_mvs",
     "max_pixels": OPEN_OPTIONS["max_pixels"],
 }
+_ENDING_SILENTLY = ("matroska", "flv")
 _ASSUMED_RATE = Fraction(25)  # frames per second, where a file tells no times
 
 Packet: TypeAlias = "av.Packet[Any]"
@@ -74,9 +76,14 @@ class VideoInput:
         """that were decoded all the same"""
         self.is_interlaced = False
         """whether any frame so far was"""
+        self._end = 0.0  # seconds: of all packets so far
         self._others: list[Packet] = []
         self._first: av.VideoFrame | None = None
         self._last_pts: int | None = None
+        # AVI tells when packets are decoded; of H.264, whose order FFmpeg does not look into, these
+        # are given as the times of the frames.
+        coding_times = container.format.name == "avi" and self.stream.codec_context.name == "h264"
+        self._coding_times: list[int] | None = [] if coding_times else None  # a heap
 
     @property
     def rate(self) -> Fraction:
@@ -98,6 +105,21 @@ class VideoInput:
         if self.container.duration:
             return round(self.container.duration * self.rate / av.time_base)
         return None
+
+    @property
+    def missing_seconds(self) -> float:
+        """How much earlier the file ended than it says, once it is read; 0 if it does not say.
+
+        Only of containers whose readers pass over a missing end, and that write down their length:
+        of others it may be a guess.
+        """
+        if (
+            not self.container.format.name.startswith(_ENDING_SILENTLY)
+            or not self.container.duration
+        ):
+            return 0
+        start = self.container.start_time or 0
+        return max((start + self.container.duration) / av.time_base - self._end, 0)
 
     def take_packets(self) -> list[Packet]:
         """Packets of other streams that were passed since the last call, as they are."""
@@ -124,6 +146,8 @@ class VideoInput:
             except av.FFmpegError:
                 is_damaged = True
             self.damaged_packets += is_damaged
+            if self._coding_times is not None and packet.pts is not None and not is_damaged:
+                heapq.heappush(self._coding_times, packet.pts)
             for frame in decoded:
                 self._check(frame)
                 self._set_time(frame)
@@ -134,6 +158,9 @@ class VideoInput:
     def _video_packets(self) -> Iterator[Any]:
         try:
             for packet in self.container.demux():
+                if packet.pts is not None and packet.time_base is not None:
+                    ticks = packet.pts + (packet.duration or 0)
+                    self._end = max(self._end, float(ticks * packet.time_base))
                 # The empty packets that end streams have no index of their own.
                 if packet.stream.index == self.stream.index:
                     yield packet
@@ -158,6 +185,8 @@ class VideoInput:
 
     def _set_time(self, frame: av.VideoFrame) -> None:
         """Fill in times that are missing, and put right those that go back."""
+        if self._coding_times:
+            frame.pts = heapq.heappop(self._coding_times)
         if frame.pts is None:
             tick = max(round(1 / (self.rate * self.time_base)), 1)
             frame.pts = 0 if self._last_pts is None else self._last_pts + tick
@@ -177,7 +206,12 @@ def open_video(path: Path) -> Iterator[VideoInput]:
         yield VideoInput(path, container)
 
 
-def _opened(path: Path) -> av.container.InputContainer:
+def demuxer_at(path: Path) -> str:
+    """FFmpeg's demuxer for a file, by its first bytes; empty where FFmpeg must find out.
+
+    Raises:
+        UserError: if it is no video, or cannot be read.
+    """
     try:
         with path.open("rb") as file:
             demuxer = demuxer_of(file.read(SNIFFED_BYTES))
@@ -185,6 +219,11 @@ def _opened(path: Path) -> av.container.InputContainer:
         raise UserError(f"{path} cannot be read ({error.strerror})") from error
     if demuxer is None:
         raise UserError(f"{path} is neither a picture nor a video, by its first bytes")
+    return demuxer
+
+
+def _opened(path: Path) -> av.container.InputContainer:
+    demuxer = demuxer_at(path)
     try:
         # An absolute path is never taken for a protocol, whatever its name.
         return av.open(

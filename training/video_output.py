@@ -15,6 +15,7 @@ import numpy as np
 from av.sidedata.sidedata import Type
 
 from schemas.draw import ColorDraw
+from training.checkpoint import written_beside
 from training.config import UserError
 from training.video_input import Packet, VideoInput
 from transforms.codec import side_data_of
@@ -73,19 +74,19 @@ def open_output(
     Raises:
         UserError: if it cannot be written.
     """
-    temporary = path.with_name(f"{path.name}.part")
+    container = FORMATS[path.suffix.lower()]
     try:
-        with av.open(os.path.abspath(temporary), "w", format=FORMATS[path.suffix.lower()]) as out:
+        with (
+            written_beside(path) as temporary,
+            av.open(os.path.abspath(temporary), "w", format=container) as out,
+        ):
             writer = VideoWriter(out, path, video, first, color, scale, encoding)
             yield writer
             writer.finish()
-        temporary.replace(path)
     except MemoryError:  # FFmpeg's is also an FFmpegError
         raise
     except av.FFmpegError as error:
         raise UserError(f"{path} cannot be written ({error.strerror})") from error
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 class VideoWriter:

@@ -5,14 +5,17 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from tests.training.conftest import pan_frames
 from tests.training.test_checkpoint import TINY, new_state
 from training.checkpoint import WEIGHTS_NAME, RunConfig, save_checkpoint
 from training.config import TrainConfig
-from training.evaluate import RESULTS_NAME, SHEET_NAME, TABLE_NAME, main
+from training.evaluate import RESULTS_NAME, SHEET_NAME, TABLE_NAME, UNFINISHED_NAME, main
+from training.evaluating import methods
 from training.evaluating.results import Results
+from training.inference import Clip, restore_clip
 
 FRAMES = 3
 
@@ -116,6 +119,8 @@ def test_the_other_protocol_counts_less(tmp_path: Path) -> None:
         (["--protocol", "comisr"], "2 clips cannot be used"),
         (["--metrics", "lpips"], "needs pyiqa"),
         (["--output", "{file}/out"], "cannot be made"),
+        (["--output", "{data}"], "would be a clip"),
+        (["--output", "{data}/out"], "would be a clip"),
     ],
 )
 def test_mistakes_are_told_before_any_work(
@@ -128,7 +133,7 @@ def test_mistakes_are_told_before_any_work(
 ) -> None:
     monkeypatch.setitem(sys.modules, "pyiqa", None)
     (tmp_path / "file").touch()
-    options = [option.format(file=tmp_path / "file") for option in options]
+    options = [option.format(file=tmp_path / "file", data=data) for option in options]
     output = [] if "--output" in options else ["--output", str(tmp_path / "out")]
     assert main(["--data", str(data), *output, *options]) == 2
     assert told in caplog.text
@@ -152,6 +157,45 @@ def test_runs_that_do_not_fit_are_refused(
 def test_rate_factors_are_those_of_x264(crf: str, data: Path) -> None:
     with pytest.raises(SystemExit, match="2"):
         main(["--data", str(data), "--crf", crf])
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), torch.OutOfMemoryError()])
+def test_what_was_found_before_an_early_end_is_kept(
+    data: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    error: BaseException,
+) -> None:
+    output = tmp_path / "out"
+    options = ["--weights", str(make_run(tmp_path / "run")), "--crf", "none", "25"]
+    whole = evaluated(data, output, *options)
+
+    def fails(model: object, clip: Clip, *more: Any) -> np.ndarray:
+        if len(clip.lr) == 1:  # of the second clip
+            raise error
+        return restore_clip(model, clip, *more)  # type: ignore[arg-type]
+
+    with monkeypatch.context() as patch:
+        patch.setattr(methods, "restore_clip", fails)
+        given = ["--data", str(data), "--device", "cpu", "--output", str(output), *options]
+        assert main(given) == (130 if isinstance(error, KeyboardInterrupt) else 2)
+    assert "give --tiled" in caplog.text or isinstance(error, KeyboardInterrupt)
+    found = json.loads((output / UNFINISHED_NAME).read_text())
+    assert found["frames"] == {"pan": FRAMES} and len(found["codings"]) == 2
+    assert found["scores"] == [score for score in whole["scores"] if score["clip"] == "pan"]
+    assert json.loads((output / RESULTS_NAME).read_text()) == whole
+    evaluated(data, output, *options)
+    assert not (output / UNFINISHED_NAME).exists()
+
+
+def test_a_run_called_cubic_stands_beside_interpolation(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = make_run(tmp_path / "cubic")
+    monkeypatch.chdir(tmp_path)
+    found = evaluated(data, tmp_path / "out", "--weights", "cubic", "--crf", "none")
+    assert found["methods"] == ["cubic", str(run)]
 
 
 def test_runs_of_one_name_are_told_apart_by_their_paths(data: Path, tmp_path: Path) -> None:

@@ -251,6 +251,18 @@ def test_damage_is_told_and_the_rest_is_restored(
     assert "damaged" in caplog.text
 
 
+def test_an_end_that_is_missing_is_told(
+    run: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, spy: Spy
+) -> None:
+    path = write_movie(tmp_path / "a.mkv", 60, options={**B_FRAMES, "crf": "10"}, audio="aac")
+    restored(run, path, tmp_path / "b.mp4")
+    assert "ends" not in caplog.text
+    data = path.read_bytes()
+    path.write_bytes(data[: len(data) // 3])
+    restored(run, path, tmp_path / "c.mp4")
+    assert "s earlier than it says: get a whole copy" in caplog.text
+
+
 def test_mistakes_are_one_message(
     run: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -267,12 +279,13 @@ def test_mistakes_are_one_message(
     assert "enlarges 4 times" in refusal(run, path, out, caplog, "--scale", "2")
     assert "multiples of 8" in refusal(run, path, out, caplog, "--tile", "100")
     assert "neither a picture nor a video" in refusal(run, there, out, caplog)
+    assert "neither a picture nor a video" in refusal(run, there, tmp_path / "out.png", caplog)
     assert "--clip takes a folder" in refusal(run, path, out, caplog, "--clip")
     assert "cannot be made" in refusal(run, path, there / "out.mp4", caplog)
     wide = write_movie(tmp_path / "wide.mp4", 1, 32, 4112)
     assert "16384 a side at most" in refusal(run, wide, out, caplog)
     if not torch.cuda.is_available():
-        assert "there is no GPU" in refusal(run, path, out, caplog, "--device", "cuda")
+        assert "finds no GPU" in refusal(run, path, out, caplog, "--device", "cuda")
 
 
 def test_an_output_that_fails_midway_leaves_what_was_there(
@@ -289,6 +302,20 @@ def test_an_output_that_fails_midway_leaves_what_was_there(
     assert main(given) == 130
     assert output.read_bytes() == b"x"
     assert not list(tmp_path.glob("*.part"))
+
+
+def test_a_half_loaded_file_of_the_outputs_name_stays(spy: Spy, run: Path, tmp_path: Path) -> None:
+    write_movie(tmp_path / "b.mp4", 2).rename(tmp_path / "b.mp4.part")
+    Image.fromarray(texture(8, 8)).save(tmp_path / "c.png")
+    (tmp_path / "c.png").rename(tmp_path / "c.png.part")
+    for name in ("b.mp4", "c.png"):
+        path = tmp_path / f"{name}.part"
+        data = path.read_bytes()
+        given = [str(path), str(tmp_path / name), "--weights", str(run), "--device", "cpu"]
+        assert main(given) == 0
+        assert path.read_bytes() == data and (tmp_path / name).exists()
+    assert len(list(tmp_path.iterdir())) == 4
+    restored(run, tmp_path / "b.mp4", tmp_path / "new" / f"{'x' * 251}.mp4")
 
 
 # --- Pictures ---------------------------------------------------------------------------------
@@ -373,10 +400,13 @@ def test_numbered_frames_are_a_clip_where_that_is_said(spy: Spy, run: Path, tmp_
     folder = tmp_path / "frames"
     folder.mkdir()
     for number in range(7):
-        Image.fromarray(texture(8, 10, seed=number)).save(folder / f"{number:03}.png")
+        Image.fromarray(texture(8, 10, seed=number)).save(folder / f"frame_{number + 7}.png")
     output = restored(run, folder, tmp_path / "out", "--clip", "--frames", "5")
+    for number, frame in enumerate(spy.given[0][0][0]):
+        expected = torch.from_numpy(texture(8, 10, seed=number)).movedim(-1, 0) / 255
+        assert torch.equal(frame, expected)
     assert [given[0].shape[1] for given in spy.given] == [5, 4]
     assert all(given[1] is None and given[2] is None for given in spy.given)
     for number in range(7):
-        picture = picture_of(output / f"{number:03}.png")
+        picture = picture_of(output / f"frame_{number + 7}.png")
         assert np.array_equal(picture[::2, ::2], texture(8, 10, seed=number))

@@ -143,6 +143,13 @@ def damaged(path: Path) -> Path:
     return path
 
 
+def test_frames_of_an_avi_are_shown_one_after_the_other(tmp_path: Path) -> None:
+    path = write_movie(tmp_path / "a.avi", 20, time_base=Fraction(1, 25))
+    with open_video(path) as video:
+        pts = [frame.picture.pts or 0 for frame in video.frames()]
+    assert pts == list(range(pts[0], pts[0] + 20))
+
+
 def test_damage_is_counted_and_what_can_be_shown_is(tmp_path: Path) -> None:
     path = damaged(write_movie(tmp_path / "a.mkv", 30, options={**B_FRAMES, "crf": "10"}))
     with open_video(path) as video:

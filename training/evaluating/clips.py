@@ -21,6 +21,7 @@ from schemas.wording import counted
 from training.config import UserError
 from training.evaluating.degradation import SCALE
 from training.inputs import Source, open_source
+from training.picture_files import by_numbers, visible
 from training.video_input import open_video
 from transforms.color import source_to_rgb
 from transforms.pictures import is_picture
@@ -95,7 +96,9 @@ def find_clips(data: Path, most_frames: int | None = None) -> list[ClipFile]:
     sources = list(_sources(data))
     stems = Counter(_stem(path) for path, _ in sources)
     for path, source in sources:
-        name = path.name if stems[_stem(path)] > 1 else _stem(path)
+        name = _stem(path)
+        if stems[name] > 1:  # the folder itself may be named like a clip in it
+            name = path.name if path.parent == data else str(path)
         try:
             clips.append(_clip(name, source, most_frames))
         except UserError as error:
@@ -108,7 +111,7 @@ def find_clips(data: Path, most_frames: int | None = None) -> list[ClipFile]:
             f"--data {data} holds no clip: neither folders of pictures, pictures (PNG, JPEG, WebP, "
             "TIFF) nor videos"
         )
-    return sorted(clips, key=lambda clip: _by_numbers(clip.name))
+    return sorted(clips, key=lambda clip: by_numbers(clip.name))
 
 
 def _stem(path: Path) -> str:
@@ -118,9 +121,9 @@ def _stem(path: Path) -> str:
 def _sources(data: Path) -> Iterator[tuple[Path, list[Path] | Path]]:
     """(what is named for it, pictures of a clip or a video) of all that a folder holds."""
     pictures = []
-    for path in _visible(data):
+    for path in visible(data):
         if path.is_dir():
-            if frames := [file for file in _visible(path) if _kind(file) == "picture"]:
+            if frames := [file for file in visible(path) if _kind(file) == "picture"]:
                 yield path, frames
         elif (kind := _kind(path)) == "picture":
             pictures.append(path)
@@ -140,17 +143,6 @@ def _are_frames(pictures: Sequence[Path]) -> bool:
     except UserError:  # of several sizes; what cannot be read is told as a clip of its own
         return False
     return True
-
-
-def _visible(folder: Path) -> list[Path]:
-    paths = [path for path in folder.iterdir() if not path.name.startswith(".")]
-    return sorted(paths, key=lambda path: _by_numbers(path.name))
-
-
-def _by_numbers(name: str) -> list[tuple[bool, int, str]]:
-    """A key that sorts frame_2 before frame_10."""
-    parts = re.findall(r"\d+|\D+", name)
-    return [(not p.isdecimal(), int(p) if p.isdecimal() else 0, p) for p in parts]
 
 
 def _kind(path: Path) -> str:
@@ -237,5 +229,5 @@ def _decoded(path: Path) -> Iterator[av.VideoFrame]:
             if video.damaged_packets or video.damaged_frames:
                 raise UserError(f"frame {number} is damaged")
             yield frame.picture
-        if video.damaged_packets:
-            raise UserError("its end is damaged")
+        if video.damaged_packets or video.missing_seconds > 1:
+            raise UserError("its end is damaged or missing")

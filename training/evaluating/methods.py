@@ -51,7 +51,11 @@ def _restored(
     model: nn.Module, coded: CodedClip, device: torch.device, *, tiled: bool
 ) -> np.ndarray:
     clip = Clip(lr=coded.lr, frame_type=coded.frame_type, flow=coded.flow)
-    return restore_clip(model, clip, device, TileOptions() if tiled else _no_tiles(clip))
+    try:
+        return restore_clip(model, clip, device, TileOptions() if tiled else _no_tiles(clip))
+    except torch.OutOfMemoryError as error:
+        cure = "take fewer --frames" if tiled else "give --tiled"
+        raise UserError(f"the GPU has too little memory for a clip: {cure}") from error
 
 
 def _no_tiles(clip: Clip) -> TileOptions:
@@ -61,10 +65,10 @@ def _no_tiles(clip: Clip) -> TileOptions:
 
 
 def method_names(runs: Sequence[Path]) -> list[str]:
-    """What to call runs: their folders' names, or paths where those are not unique."""
+    """What to call runs: their folders' names, or whole paths where those are not unique."""
     names = [run.resolve().name for run in runs]
     unique = len({*names, CUBIC}) == len(names) + 1
-    return names if unique else [str(run) for run in runs]
+    return names if unique else [str(run.absolute()) for run in runs]
 
 
 def weights_sha256(run: Path) -> str:

@@ -1,3 +1,4 @@
+import errno
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -6,6 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests.training.movies import write_movie
 from training.config import UserError
 from training.evaluating import clips
 from training.evaluating.clips import find_clips
@@ -88,10 +90,22 @@ def test_a_damaged_video_is_refused(tmp_path: Path) -> None:
     assert "damaged" in refusal(tmp_path)
 
 
+def test_a_video_that_was_cut_off_is_refused(tmp_path: Path) -> None:
+    path = write_movie(tmp_path / "a.mkv", 60)
+    assert found(tmp_path) == {"a": 60}
+    data = path.read_bytes()
+    path.write_bytes(data[: len(data) // 3])
+    assert "its end is damaged or missing" in refusal(tmp_path)
+
+
 def test_names_are_unique(tmp_path: Path) -> None:
     write_pictures(tmp_path, ["a.png", "a.webp", "b.png", "v1.0.png"])
     write_pictures(tmp_path / "v1.0", ["1.png"])
     assert set(found(tmp_path)) == {"a.png", "a.webp", "b", "v1.0.png", "v1.0"}
+    folder = tmp_path / "vid"
+    write_pictures(folder, ["1.png", "2.png"])
+    write_pictures(folder / "vid", ["1.png"])
+    assert found(folder) == {str(folder.resolve()): 2, "vid": 1}
 
 
 def test_sides_are_cropped_to_multiples_of_the_scale(tmp_path: Path) -> None:
@@ -126,6 +140,16 @@ def test_long_clips_are_refused_with_a_cure(
     told = refusal(tmp_path)
     assert "a: 3 frames of 32x24" in told and "b: " in told and "--frames" in told
     assert found(tmp_path, 2) == {"a": 2, "b": 2}
+
+
+def test_a_folder_that_may_not_be_read_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def iterdir(_: Path) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(Path, "iterdir", iterdir)
+    assert "cannot be read (Permission denied)" in refusal(tmp_path)
 
 
 def test_a_folder_without_clips_is_refused(tmp_path: Path) -> None:
