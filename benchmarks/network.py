@@ -6,12 +6,12 @@ step, in turn, on one thread. Each measurement of memory is a process of its own
 
 import argparse
 import itertools
-import resource
 import statistics
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -118,10 +118,17 @@ def _peak(config: str, mode: str, frames: int, side: int) -> float:
 
 def _print_peak(config: str, mode: str, frames: int, side: int) -> None:
     network = _network(config)
-    network.checkpoints_steps = mode == "checkpointed"
+    network.checkpoints_parts = mode == "checkpointed"
     target = torch.rand(1, frames, 3, 4 * side, 4 * side)
     (_restore if mode == "pass" else _train)(network, _inputs(frames, side, side), target)
-    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / _MIB)
+    print(_peak_mib())
+
+
+def _peak_mib() -> float:
+    # Of getrusage's, a child begins with that of its parent.
+    status = Path("/proc/self/status").read_text()
+    (line,) = [line for line in status.splitlines() if line.startswith("VmHWM:")]
+    return int(line.split()[1]) * 1024 / _MIB
 
 
 def main() -> None:
@@ -140,6 +147,7 @@ def main() -> None:
     add("--memory", default="xs", choices=list(NETWORKS), help="whose memory is measured")
     add("--lengths", type=int, nargs="+", default=[5, 10, 20, 40])
     add("--side", type=int, default=64, help="of LR, for memory")
+    add("--parts", nargs="+", choices=["time", "memory"], default=["time", "memory"])
     add("--peak", nargs=4, help=argparse.SUPPRESS)
     given = parser.parse_args()
     torch.set_num_threads(1)
@@ -148,8 +156,10 @@ def main() -> None:
         _print_peak(config, mode, int(frames), int(side))
         return
     names = list(dict.fromkeys([_REFERENCE, *given.networks]))
-    compare(names, given.frames, given.height, given.width, given.rounds)
-    memory(given.memory, given.lengths, given.side)
+    if "time" in given.parts:
+        compare(names, given.frames, given.height, given.width, given.rounds)
+    if "memory" in given.parts:
+        memory(given.memory, given.lengths, given.side)
 
 
 if __name__ == "__main__":

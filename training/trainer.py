@@ -183,7 +183,7 @@ def _objective(
     """What is minimised, as this process computes it."""
     if options.checkpoint_activations:
         assert isinstance(state.model, Cavsr)
-        state.model.checkpoints_steps = True
+        state.model.checkpoints_parts = True
     if options.compile:
         state.model.compile_steps()
     objective = Objective(state.model, getattr(torch, config.precision))

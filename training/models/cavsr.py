@@ -8,7 +8,7 @@ Shapes: B clips, T frames, N = T * B pictures, the frames of one time side by si
 and W LR rows and columns, D channels of the compression representation, S = scale.
 """
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 import torch
 from pydantic import Field, model_validator
@@ -121,8 +121,8 @@ class Cavsr(nn.Module):
     def __init__(self, config: CavsrConfig) -> None:
         super().__init__()
         self.config = config
-        self.checkpoints_steps = False
-        """Whether a step's activations are computed again for its gradient instead of kept."""
+        self.checkpoints_parts = False
+        """Whether activations inside of parts are computed again for gradients instead of kept."""
         channels, code = config.channels, config.encoder.code_channels
         self.encoder = CompressionEncoder(config.encoder) if config.modulation_blocks else None
         branches = 1 if config.shared_modulation else 2
@@ -209,8 +209,14 @@ class Cavsr(nn.Module):
         if self.training and self.auxiliary:
             heads, deep = [*heads, *self.auxiliary], [*deep, forward, backward]
         base = enlarged(lr_NCHW, self.config.scale) if self.config.base == "bicubic" else 0
-        pictures = [head(shallow + x) + base for head, x in zip(heads, deep, strict=True)]
+        pairs = zip(heads, deep, strict=True)
+        pictures = [self._call(head, shallow + x) + base for head, x in pairs]
         return [x.unflatten(0, (frames, clips)).transpose(0, 1) for x in pictures]
+
+    def _call(self, part: nn.Module, *arguments: Tensor) -> Any:
+        if self.checkpoints_parts and self.training:
+            return checkpoint(part, *arguments, use_reentrant=False)
+        return part(*arguments)
 
     def _features(self, lr_NCHW: Tensor, type_N: Tensor | None) -> tuple[Tensor, list[Tensor]]:
         """The long skip's features, (N, C, H, W); and those that are propagated, backwards and
@@ -220,7 +226,7 @@ class Cavsr(nn.Module):
         if self.encoder is not None:
             code_NDhw = self.encoder(lr_NCHW, type_N)
             pairs = zip(self.modulations, shallow, strict=True)
-            features = [modulation(x, code_NDhw) for modulation, x in pairs]
+            features = [self._call(modulation, x, code_NDhw) for modulation, x in pairs]
         return shallow[-1], [features[0], features[-1]]
 
     def _propagate(
@@ -270,10 +276,7 @@ class Cavsr(nn.Module):
                 continue
             gate = step.alignment.gate(photometric_residual(lr[t], lr[before], flow[t]))
             arguments = (state, inputs, seen[t], flow[t], gate, is_b[t])
-            if self.checkpoints_steps and self.training:
-                outputs[t], state = checkpoint(step, *arguments, use_reentrant=False)
-            else:
-                outputs[t], state = step(*arguments)
+            outputs[t], state = self._call(step, *arguments)
         return [outputs[t] for t in range(frames)]
 
 
