@@ -158,7 +158,7 @@ def _parser() -> argparse.ArgumentParser:
     add(
         "--crf",
         nargs="+",
-        type=_crf,
+        type=crf,
         default=[None, 15, 25, 35],
         metavar="CRF",
         help="rate factors of x264, and none for no compression; default: none 15 25 35",
@@ -180,7 +180,8 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _crf(text: str) -> float | None:
+def crf(text: str) -> float | None:
+    """A rate factor of x264, or none; argparse shows the name of this function."""
     if text in ("none", "clean"):
         return None
     least, most = CRF_RANGE
