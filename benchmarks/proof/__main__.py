@@ -25,7 +25,7 @@ def parse_arguments() -> argparse.Namespace:
     add("--seeds", type=int, default=3, help="trainings of each kind")
     add("--steps", type=int, default=3000, help="of each network of clips")
     add("--picture-steps", type=int, default=3000, help="of each network of pictures")
-    add("--pretrain-steps", type=int, default=5000, help="of each encoder")
+    add("--pretrain-steps", type=int, default=2500, help="of each encoder")
     add("--processes", type=int, default=2, help="trainings side by side, one core each")
     return parser.parse_args()
 

@@ -40,11 +40,13 @@ from training.config import TrainConfig
 from training.pretrain import PretrainOptions, encoder_of, pretrain
 from training.pretraining import STATE_NAME
 from training.ranking import PretrainConfig
+from training.score_plot import PLOT_NAME
 from training.scoring import PairAccuracy
 
 PARTS = ("p0", "p1", "p2", "p3", "p4")
 _TEST_STREAMS = ("mpeg2video", "mpeg4", "h264", "hevc", "jpeg", "clean")
 _WITH_OTHER_CODES = FULL
+_RANKED = ("xs", "m")
 _FRAMES = 16  # of each clip of Vid4, from its first
 
 
@@ -67,15 +69,26 @@ class Proof:
 
     def p1(self) -> str:
         """Ranking."""
-        self._pretrain()
-        found = [
-            [PairAccuracy.model_validate(row) for row in scores["accuracies"]]
-            for scores in map(_json, (self._encoder(s) / "scores.json" for s in range(self.seeds)))
-        ]
-        picture = (self._encoder(0) / "scores.png").read_bytes()
-        write_atomically(self.output / "ranking.png", picture)
-        head = f"## P1: ranking of held-out videos\n\n{self.pretrain_steps} steps, encoder of xs."
-        return f"{head}\n\n{report.accuracy_rows(found)}\n\n![scores](ranking.png)\n"
+        texts = ["## P1: ranking of held-out videos"]
+        for config in _RANKED:
+            self._pretrain(config)
+            runs = [self._encoder(config, seed) for seed in self._seeds]
+            found = [
+                [
+                    PairAccuracy.model_validate(row)
+                    for row in _json(run / "scores.json")["accuracies"]
+                ]
+                for run in runs
+            ]
+            write_atomically(
+                self.output / f"ranking-{config}.png", (runs[0] / PLOT_NAME).read_bytes()
+            )
+            texts += [
+                f"Encoder of {config}, {self.pretrain_steps} steps.",
+                report.accuracy_rows(found),
+                f"![scores](ranking-{config}.png)",
+            ]
+        return "\n\n".join(texts) + "\n"
 
     def p2(self) -> str:
         """Motion."""
@@ -85,7 +98,7 @@ class Proof:
 
     def p3(self) -> str:
         """Networks of clips."""
-        self._pretrain()
+        self._pretrain("xs")
         recipe = video_recipe("cavsr")
         dataset = make_dataset(self._datasets / "video", self.corpus.videos, recipe, HELD_OUT)
         train_all(self._video_trainings(dataset), self.processes)
@@ -174,15 +187,20 @@ class Proof:
     def _datasets(self) -> Path:
         return self.output / "datasets"
 
-    def _encoder(self, seed: int) -> Path:
-        return self.output / "encoders" / str(seed)
+    def _encoder(self, config: str, seed: int) -> Path:
+        return self.output / "encoders" / f"{config}-{seed}"
 
-    def _pretrain(self) -> None:
+    def _pretrain(self, config: str) -> None:
         inputs = [*self.corpus.videos, *self.corpus.photos]
         dataset = make_dataset(self._datasets / "ranks", inputs, rank_recipe(), HELD_OUT)
-        steps = self.pretrain_steps
         self._in_processes(
-            [(_pretrain_one, (dataset, self._encoder(s), s, steps)) for s in self._seeds]
+            [
+                (
+                    _pretrain_one,
+                    (dataset, config, self._encoder(config, seed), seed, self.pretrain_steps),
+                )
+                for seed in self._seeds
+            ]
         )
 
     @property
@@ -200,7 +218,7 @@ class Proof:
                 seed=seed,
                 dataset=dataset,
                 view=views.get(variant.stream),
-                encoder=self._encoder(seed) if variant.pretrained else None,
+                encoder=self._encoder("xs", seed) if variant.pretrained else None,
                 config=config.model_copy(update={"trains_encoder": not variant.pretrained}),
                 run=self._run(VIDEO_RUNS, name, seed),
             )
@@ -261,7 +279,7 @@ def _score_one(run: Path, folder: Path, vid4: Path, flow: str, other_codes: bool
     score_clips(run, folder, vid4, flow, _FRAMES, other_codes=other_codes)
 
 
-def _pretrain_one(dataset: Path, run: Path, seed: int, steps: int) -> None:
+def _pretrain_one(dataset: Path, config_name: str, run: Path, seed: int, steps: int) -> None:
     torch.set_num_threads(1)
     done = run / "scores.json"
     if done.exists() and _json(done)["step"] == steps:
@@ -274,7 +292,7 @@ def _pretrain_one(dataset: Path, run: Path, seed: int, steps: int) -> None:
         validate_every=1000,
         resume=(run / STATE_NAME).exists(),
     )
-    pretrain([Part(dataset)], encoder_of("xs"), config, options)
+    pretrain([Part(dataset)], encoder_of(config_name), config, options)
 
 
 def _json(path: Path) -> Any:
