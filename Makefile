@@ -51,7 +51,7 @@ TORCH_INSTALL := "torch==$(TORCH_VERSION)"
 endif
 
 .DELETE_ON_ERROR:
-.PHONY: help setup servers demo paper test lint format docs benchmark clean
+.PHONY: help setup servers demo paper paper-asked test lint format docs benchmark clean
 
 help:
 	@echo "make setup      create .venv/ and install everything (TORCH=cpu or cuda)"
@@ -115,9 +115,12 @@ demo: setup
 # From videos to the table beside the published rows; goes on where it was interrupted.
 PAPER_LIST := $(if $(PAPER_SOURCES),--sources "$(PAPER_SOURCES)")
 resumed = $(if $(wildcard $(1)),--resume)
-paper: setup
-	@test -n "$(VIDEOS)" -a -n "$(VID4)" || { \
-		echo "make paper VIDEOS=/folder/of/videos VID4=/folder/of/vid4 GPUS=8"; exit 2; }
+paper-asked:
+	@test -d "$(VIDEOS)" -a -d "$(VID4)" || { \
+		echo "VIDEOS ('$(VIDEOS)') and VID4 ('$(VID4)') must be folders:" \
+			"make paper VIDEOS=/folder/of/videos VID4=/folder/of/vid4 GPUS=8"; exit 2; }
+
+paper: paper-asked setup
 	$(BIN)/python -m pipelines.synthesize --runner=DirectRunner --input "$(VIDEOS)" \
 		--output $(PAPER)/ranks --recipe cavsr-continuous $(PAPER_LIST)
 	$(BIN)/python -m pipelines.synthesize --runner=DirectRunner --input "$(VIDEOS)" \

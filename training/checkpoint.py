@@ -147,10 +147,10 @@ def load_model(run: Path) -> Network:
         weights = safetensors.torch.load_file(path)
         floats = {name: x.float() if x.is_floating_point() else x for name, x in weights.items()}
         model.load_state_dict(floats, assign=True)
-    except (OSError, SafetensorError, RuntimeError) as error:
+        if not all(x.isfinite().all() for x in weights.values()):
+            raise ValueError("some weights are no numbers")
+    except (OSError, SafetensorError, RuntimeError, ValueError) as error:
         raise _not_loadable(path, error) from error
-    if not all(x.isfinite().all() for x in weights.values()):
-        raise _not_loadable(path, ValueError("some weights are no numbers"))
     return model.eval()
 
 

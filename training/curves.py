@@ -7,7 +7,7 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Self
+from typing import ClassVar, Self
 
 import numpy as np
 from torch.utils.tensorboard import SummaryWriter
@@ -25,26 +25,29 @@ logger = logging.getLogger(__name__)
 class Curves:
     """Writes a run's curves and shows its progress; a context manager.
 
+    Kinds of runs have classes of their own, with their columns.
+
     Args:
         run: the run's folder.
-        columns: of log.csv, behind the step.
         steps: how many there will be.
         start: steps already taken.
         resume: keep the rows up to there; those of later ones, left by a killed run, are dropped.
     """
 
-    def __init__(
-        self, run: Path, columns: Sequence[str], steps: int, start: int, resume: bool
-    ) -> None:
+    columns: ClassVar[Sequence[str]]
+    """Of log.csv, behind the step."""
+
+    def __init__(self, run: Path, steps: int, start: int, resume: bool) -> None:
+        self._run = run
         rows = _rows_until(run / LOG_NAME, start) if resume else []
         text = io.StringIO(newline="")
-        kept = csv.DictWriter(text, ["step", *columns], extrasaction="ignore")
+        kept = csv.DictWriter(text, ["step", *self.columns], extrasaction="ignore")
         kept.writeheader()
         kept.writerows(rows)
         write_atomically(run / LOG_NAME, text.getvalue().encode())
         # buffering=1: each row is in the file as soon as it is complete.
         self._file = (run / LOG_NAME).open("a", newline="", buffering=1)
-        self._csv = csv.DictWriter(self._file, ["step", *columns])
+        self._csv = csv.DictWriter(self._file, ["step", *self.columns])
         self._board = SummaryWriter(str(run / TENSORBOARD_NAME), purge_step=start + 1)
         self._plain = not sys.stderr.isatty()
         self._bar = tqdm(total=steps, initial=start, unit="step", disable=self._plain)
@@ -99,5 +102,6 @@ def _rows_until(path: Path, step: int) -> list[dict[str, str]]:
         return []
     with path.open(newline="") as file:
         rows = list(csv.DictReader(file))
-    # A kill may have cut the last one.
-    return [row for row in rows if (row["step"] or "").isdigit() and int(row["step"]) <= step]
+    # A kill may have cut the last one: then it lacks columns.
+    whole = [row for row in rows if None not in row.values()]
+    return [row for row in whole if int(row["step"]) <= step]

@@ -61,7 +61,6 @@ from training.scoring import (
 from training.step import learning_rate
 
 _SUMMARY = ("CRF at least 5 apart, within clips", "given")
-_COLUMNS = ["loss", "learning_rate", "skipped", "seconds", "accuracy"]
 
 logger = logging.getLogger(__name__)
 
@@ -157,17 +156,9 @@ def _take_steps(
 
 
 class _Log(Curves):
-    """A run's curves and progress.
+    """The curves and progress of a pretraining."""
 
-    Args:
-        run: the run's folder.
-        steps: how many there will be.
-        start: steps already taken.
-        resume: whether the run goes on.
-    """
-
-    def __init__(self, run: Path, steps: int, start: int, resume: bool) -> None:
-        super().__init__(run, _COLUMNS, steps, start, resume)
+    columns = ("loss", "learning_rate", "skipped", "seconds", "accuracy")
 
     def step(self, step: int, loss: float, rate: float, skipped: int) -> None:
         """Add the mean loss since the last row, and how many samples were skipped since."""

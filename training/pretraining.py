@@ -212,7 +212,10 @@ def load_encoder(path: Path) -> tuple[EncoderConfig, dict[str, Tensor]]:
     config, weights_path = read_run(path).encoder, path / WEIGHTS_NAME
     try:
         weights = _below(_ENCODER, safetensors.torch.load_file(weights_path))
-        CompressionEncoder(config).load_state_dict(weights)
+        with torch.device("meta"):  # nothing is allocated for a configuration that does not fit
+            CompressionEncoder(config).load_state_dict(weights, assign=True)
+        if not all(x.isfinite().all() for x in weights.values()):
+            raise ValueError("some weights are no numbers")
     except _DAMAGED as error:
         raise _not_loadable(weights_path, error) from error
     return config, weights

@@ -23,32 +23,21 @@ SHEET_NAME = "validation.png"
 _CAPTION_PIXELS = 24
 _GAP_PIXELS = 8
 
-_COLUMNS = [
-    "loss",
-    "psnr_rgb",
-    "learning_rate",
-    "skipped",
-    "seconds",
-    "validation_psnr_rgb",
-    "validation_psnr_y",
-]
-
 logger = logging.getLogger(__name__)
 
 
 class RunLog(Curves):
-    """Writes a run's curves and shows its progress; a context manager.
+    """The curves, progress and pictures of a training."""
 
-    Args:
-        run: the run's folder.
-        steps: how many there will be.
-        start: steps already taken.
-        resume: whether the run goes on.
-    """
-
-    def __init__(self, run: Path, steps: int, start: int, resume: bool) -> None:
-        super().__init__(run, _COLUMNS, steps, start, resume)
-        self._run = run
+    columns = (
+        "loss",
+        "psnr_rgb",
+        "learning_rate",
+        "skipped",
+        "seconds",
+        "validation_psnr_rgb",
+        "validation_psnr_y",
+    )
 
     def training(
         self, step: int, loss: float, psnr_rgb: float, learning_rate: float, skipped: int

@@ -55,7 +55,8 @@ _BETAS = (0.9, 0.99)  # CAVSR's release, train.yml
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class RunOptions:
-    """Where and how to run; none of it decides the weights, but for rounding."""
+    """Where and how to run. None of it decides the weights, but for rounding, and for the encoder,
+    of which the run's configuration keeps the hash."""
 
     run: Path = Path("build/run")
     """the run's folder"""
@@ -70,7 +71,7 @@ class RunOptions:
     compile: bool = False
     """compile the parts that repeat (torch.compile)"""
     checkpoint_activations: bool = False
-    """compute a step's activations again for its gradient: less memory for longer clips"""
+    """compute activations again for gradients: less memory for longer clips"""
     encoder: Path | None = None
     """the run of `training.pretrain` whose encoder is taken"""
     resume: bool = False

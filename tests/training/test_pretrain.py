@@ -1,6 +1,7 @@
 import contextlib
 import csv
 import json
+import math
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -171,7 +172,7 @@ def test_without_a_validation_split_nothing_is_scored(
     assert not (run / "scores.png").exists()
 
 
-@pytest.mark.parametrize("damage", ["config", "weights", "other", "none"])
+@pytest.mark.parametrize("damage", ["config", "weights", "nan", "other", "none"])
 def test_an_encoder_that_does_not_fit_is_one_message(
     damage: str, pan_dataset: Path, tmp_path: Path
 ) -> None:
@@ -182,6 +183,10 @@ def test_an_encoder_that_does_not_fit_is_one_message(
         config.write_text("{}")
     elif damage == "weights":
         weights.write_bytes(b"\x80\x04pickled")
+    elif damage == "nan":
+        tensors = safetensors.torch.load_file(weights)
+        tensors["encoder.image.0.bias"][0] = math.nan
+        safetensors.torch.save_file(tensors, weights)
     elif damage == "other":
         config.write_text(config.read_text().replace('"width": 8', '"width": 4'))
     else:

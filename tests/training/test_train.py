@@ -90,6 +90,19 @@ def test_task_and_network_must_fit(
     assert "leave it out for pictures" in caplog.text
 
 
+def test_a_run_is_not_gone_on_with_as_another_network_or_on_more_data(
+    pan_dataset: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    run = tmp_path / "run"
+    assert run_training(pan_dataset, run, "--steps", "1") == 0
+    more = ["--steps", "2", "--resume"]
+    assert run_training(pan_dataset, run, *more, "--task", "sisr") == 2
+    assert "model.kind was 'cavsr', is now 'compact'" in caplog.text
+    other = ["--run", str(run), "--workers", "0", *SETTINGS, *more]
+    assert main([str(pan_dataset), str(pan_dataset), *other]) == 2
+    assert "parts of data was 1, is now 2" in caplog.text
+
+
 def test_activations_may_be_computed_twice(pan_dataset: Path, tmp_path: Path) -> None:
     for name, more in {"kept": [], "again": ["--checkpoint-activations"]}.items():
         assert run_training(pan_dataset, tmp_path / name, "--steps", "3", *more) == 0
