@@ -10,6 +10,7 @@ from pipelines.beam_log import file_failure, is_interruption, told_error
 from pipelines.errors import UserError
 from pipelines.layout import Layout
 from pipelines.pool import available_cores
+from schemas.interruption import interruptions_kept
 from schemas.manifest import DatasetError
 from schemas.recipe import RecipeError
 from schemas.record import SchemaVersionError, Status
@@ -32,7 +33,8 @@ def run_command(name: str, work: Callable[[], int], *, goes_on: bool = False) ->
         The exit status.
     """
     try:
-        return work()
+        with interruptions_kept():
+            return work()
     except _TOLD as error:
         told, status = str(error), EXIT_USER_ERROR
     except (KeyboardInterrupt, RuntimeError) as error:

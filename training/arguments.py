@@ -5,6 +5,7 @@ import logging
 from collections.abc import Callable
 from pathlib import Path
 
+from schemas.interruption import interruptions_kept
 from schemas.manifest import DatasetError
 from schemas.record import SchemaVersionError
 from schemas.store import StoreError, place_argument
@@ -12,7 +13,7 @@ from training.batches import Part
 from training.config import StreamSettings, UserError
 from training.parts import match_parts
 
-TOLD_ERRORS = (UserError, DatasetError, SchemaVersionError, StoreError)
+_TOLD_ERRORS = (UserError, DatasetError, SchemaVersionError, StoreError)
 """What becomes one line and exit status 2: their messages are complete."""
 
 logger = logging.getLogger(__name__)
@@ -96,25 +97,30 @@ def at_least(least: int) -> Callable[[str], int]:
     return count
 
 
-def run_command(work: Callable[[], None]) -> int:
+def run_command(work: Callable[[], None], interrupted: str = "interrupted") -> int:
     """Run a command; mistakes and damaged datasets become one line each.
+
+    Args:
+        work: does it.
+        interrupted: what to say at Ctrl-C.
 
     Returns:
         The exit status: 0, 2 for a mistake, 130 if interrupted.
     """
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     try:
-        work()
-    except TOLD_ERRORS as error:
-        logger.error("error: %s", message(error))
+        with interruptions_kept():
+            work()
+    except _TOLD_ERRORS as error:
+        logger.error("error: %s", _message(error))
         return 2
     except KeyboardInterrupt:
-        logger.error("interrupted")
+        logger.error(interrupted)
         return 130
     return 0
 
 
-def message(error: Exception) -> str:
+def _message(error: Exception) -> str:
     text = str(error)
     if text.startswith("Caught "):  # in a loader's process: torch puts a traceback before it
         return text.strip().splitlines()[-1].partition(": ")[2]

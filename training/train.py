@@ -1,6 +1,6 @@
 """Train a network on a dataset: `python -m training.train DATASET`.
 
-On several GPUs: `torchrun --nproc-per-node 8 -m training.train DATASET`.
+On several GPUs: `torchrun --nproc-per-node 8 -m -- training.train DATASET`.
 """
 
 import argparse
@@ -10,13 +10,7 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 
-from training.arguments import (
-    TOLD_ERRORS,
-    add_stream_options,
-    at_least,
-    message,
-    stream_parts,
-)
+from training.arguments import add_stream_options, at_least, run_command, stream_parts
 from training.config import TrainConfig, UserError
 from training.models.cavsr import CavsrConfig
 from training.models.configs import CONFIGS, AnyConfig, choose_config
@@ -171,23 +165,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns:
         The exit status: 0, 2 for a user's mistake, 130 if interrupted.
     """
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
     given = parse_arguments(arguments)
+    interrupted = "interrupted: add --resume to go on, if there was a checkpoint before"
+    return run_command(lambda: _run(given), interrupted)
+
+
+def _run(given: argparse.Namespace) -> None:
     fields = [name for name in TrainConfig.model_fields if hasattr(given, name)]
     config = TrainConfig(**{name: getattr(given, name) for name in fields})
     names = [field.name for field in dataclasses.fields(RunOptions)]
     options = RunOptions(**{name: getattr(given, name) for name in names})
-    try:
-        scores = train(stream_parts(given), _model(given), config, options)
-    except TOLD_ERRORS as error:
-        logger.error("error: %s", message(error))
-        return 2
-    except KeyboardInterrupt:
-        logger.error("interrupted: add --resume to go on, if there was a checkpoint before")
-        return 130
+    scores = train(stream_parts(given), _model(given), config, options)
     if scores is not None:
         logger.info("\n%s\n\n%s", score_table(scores), where_to_look(options.run))
-    return 0
 
 
 if __name__ == "__main__":

@@ -1,5 +1,7 @@
 import errno
 import os
+import signal
+import time
 import traceback
 from collections.abc import Callable
 from pathlib import Path
@@ -57,6 +59,19 @@ def test_an_interruption_is_one_line_wherever_it_was_raised(
         told = capsys.readouterr().err
         assert told.startswith("pipelines.publish: interrupted") and told.count("\n") == 1
         assert ("goes on" in told) == goes_on
+
+
+def test_an_interruption_is_not_lost_in_a_destructor() -> None:
+    class Interrupting:
+        def __del__(self) -> None:
+            signal.raise_signal(signal.SIGINT)
+
+    def work() -> int:
+        Interrupting()
+        time.sleep(60)
+        return 0
+
+    assert run_command("verify", work) == EXIT_INTERRUPTED
 
 
 def test_a_store_that_fails_inside_a_step_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
