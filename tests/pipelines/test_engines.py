@@ -269,11 +269,9 @@ def test_daemonic_workers_of_dask_are_refused_with_the_cure(
     assert "DASK_DISTRIBUTED__WORKER__DAEMON=False" in said.splitlines()[-1]
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.timeout(2 * DEADLINE_SECONDS)
-@pytest.mark.parametrize(
-    "engine", [worker_processes, pytest.param(portable_engine, marks=pytest.mark.long)]
-)
+@pytest.mark.parametrize("engine", [worker_processes, portable_engine])
 def test_a_killed_worker_never_hangs_a_run_and_the_next_gives_the_same_bytes(
     command: list[str],
     expected: dict[str, str],

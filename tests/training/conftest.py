@@ -6,7 +6,6 @@ from typing import NamedTuple
 
 import numpy as np
 import pytest
-import torch
 
 from schemas.draw import CodecDraw, Origin, StreamDraw
 from schemas.manifest import MANIFEST_NAME, DataFile, Environment, Manifest, Shard
@@ -45,11 +44,6 @@ class Clip(NamedTuple):
     """(T, H, W, 3) uint8"""
     jpeg_quality: int | None = None
     """of stored HR; None for lossless WebP"""
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> None:
-    torch.set_num_threads(1)
 
 
 def ruler_frames(frames: int) -> np.ndarray:

@@ -1,6 +1,5 @@
 """Trainings of several processes, started by torchrun, killed, and gone on with."""
 
-import os
 import socket
 import subprocess
 import sys
@@ -35,7 +34,6 @@ def start(dataset: Path, run: Path, num_processes: int, *more: str) -> subproces
     return subprocess.Popen(
         [*command, str(dataset), "--run", str(run), *OPTIONS, "--steps", str(STEPS), *more],
         cwd=Path(__file__).parents[2],
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
         start_new_session=True,
     )
 
