@@ -13,6 +13,7 @@ from benchmarks.proof.motion import WarpScore
 from benchmarks.proof.scores import AS_IT_IS, ClipScore
 from benchmarks.proof.variants import FULL
 from benchmarks.proof.wiring import Wiring
+from schemas.wording import markdown_table
 from training.scoring import PairAccuracy
 
 STREAMS = ["clean", *(f"{crf:g}" for crf in CRFS)]
@@ -30,12 +31,6 @@ class Difference(NamedTuple):
     """dB by stream"""
 
 
-def table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
-    """Markdown."""
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join(f"| {' | '.join(map(str, line))} |" for line in lines)
-
-
 def wiring_table(found: Sequence[Wiring]) -> str:
     """P0."""
     causes = list(found[0].changes)
@@ -46,7 +41,7 @@ def wiring_table(found: Sequence[Wiring]) -> str:
         + [f"{x.changes[cause]:.3g}" for cause in causes]
         for x in found
     ]
-    return table(head, rows)
+    return markdown_table(head, rows)
 
 
 def accuracy_rows(found: Sequence[Sequence[PairAccuracy]]) -> str:
@@ -57,7 +52,7 @@ def accuracy_rows(found: Sequence[Sequence[PairAccuracy]]) -> str:
         spread = f"{min(values):.3f} to {max(values):.3f}"
         cells = [kind[0].pairs, kind[0].frame_types, kind[0].num_pairs]
         rows.append([*cells, f"{np.mean(values):.3f}", spread])
-    return table(["pairs", "types fed", "pairs of a seed", "accuracy", "of seeds"], rows)
+    return markdown_table(["pairs", "types fed", "pairs of a seed", "accuracy", "of seeds"], rows)
 
 
 def motion_table(found: Sequence[WarpScore]) -> str:
@@ -69,7 +64,7 @@ def motion_table(found: Sequence[WarpScore]) -> str:
         cells = [f"{x.from_previous:.2f} / {x.from_next:.2f}" for x in chosen]
         gain = min((x.from_previous + x.from_next) / 2 - zero[x.crf] for x in chosen)
         rows.append([name, *cells, f"{gain:+.2f}"])
-    return table(["motion", *(f"CRF {c:g}" for c in CRFS), "least gain over zero"], rows)
+    return markdown_table(["motion", *(f"CRF {c:g}" for c in CRFS), "least gain over zero"], rows)
 
 
 def differences(
@@ -106,7 +101,7 @@ def other_code_differences(scores: BySeed) -> list[Difference]:
 def difference_table(found: Sequence[Difference], streams: Sequence[str] = STREAMS) -> str:
     """Mean and 95 % interval, dB."""
     rows = [[x.name, *(str(x.values.get(s, "")) for s in streams)] for x in found]
-    return table(["dB", *map(_title, streams)], rows)
+    return markdown_table(["dB", *map(_title, streams)], rows)
 
 
 def mean_table(
@@ -120,7 +115,7 @@ def mean_table(
             for s in streams
         ]
         rows.append([name, *(f"{mean:.3f}" for mean in means)])
-    return table(["", *map(_title, streams)], rows)
+    return markdown_table(["", *map(_title, streams)], rows)
 
 
 def _title(stream: str) -> str:
