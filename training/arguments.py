@@ -97,6 +97,16 @@ def at_least(least: int) -> Callable[[str], int]:
     return count
 
 
+class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):
+    """Tells defaults, but for those that say nothing, or that the text tells already."""
+
+    def _get_help_string(self, action: argparse.Action) -> str | None:
+        says_nothing = action.default in (None, []) or isinstance(action.default, bool)
+        if says_nothing or "default:" in (action.help or ""):
+            return action.help
+        return super()._get_help_string(action)
+
+
 def run_command(work: Callable[[], None], interrupted: str = "interrupted") -> int:
     """Run a command; mistakes and damaged datasets become one line each.
 

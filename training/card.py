@@ -15,6 +15,12 @@ from training.validation import StreamScore
 
 CARD_NAME = "README.md"
 
+_TITLES = {
+    "cavsr": "Recurrent network after CAVSR",
+    "compact": "Compact residual network",
+    "rrdb": "RRDBNet",
+}
+
 
 def model_card(config: RunConfig, step: int, parameters: int, scores: Sequence[StreamScore]) -> str:
     """The text of a model card.
@@ -31,13 +37,14 @@ def model_card(config: RunConfig, step: int, parameters: int, scores: Sequence[S
         "tags": ["super-resolution", "video-super-resolution", "compressed-video"],
     }
     model, training = config.model, config.training
+    shown = "videos" if model.kind == "cavsr" else "pictures"
     return f"""---
 {yaml.safe_dump(front, sort_keys=False).strip()}
 ---
 
-# {model.kind}, x{model.scale}, {parameters:,} parameters
+# {_TITLES[model.kind]}, x{model.scale}, {parameters:,} parameters
 
-Super-resolution of compressed pictures. {counted(step, "step")} of {training.steps} taken; the
+Super-resolution of compressed {shown}. {counted(step, "step")} of {training.steps} taken; the
 weights are the moving average of the trained ones (decay {training.ema_decay:g}).
 
 ## Use

@@ -17,6 +17,7 @@ from typing import Any
 
 import safetensors.torch
 import torch
+from pydantic import ValidationError
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
@@ -33,6 +34,14 @@ _DAMAGED = (
     ArithmeticError, AttributeError,
 )  # fmt: skip
 """What torch raises for a file that is cut, of another network, or not a checkpoint."""
+
+
+def first_line(error: Exception) -> str:
+    """What is wrong; of all that pydantic finds, the first."""
+    if isinstance(error, ValidationError):
+        problem = error.errors(include_url=False, include_input=False)[0]
+        return f"{'.'.join(map(str, problem['loc']))}: {problem['msg']}"
+    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
 
 
 class TrainedOn(Record):
@@ -131,7 +140,10 @@ def read_config(run: Path) -> RunConfig:
     try:
         return RunConfig.model_validate(json.loads(path.read_bytes()))
     except (OSError, ValueError, RecursionError) as error:  # of JSON, UTF-8 and pydantic, too
-        raise UserError(f"{path} is not the configuration of a run: {error}") from error
+        raise UserError(
+            f"{path} is not the configuration of a run of training.train ({first_line(error)}): "
+            "give the folder of one"
+        ) from error
 
 
 def load_model(run: Path) -> Network:

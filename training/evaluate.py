@@ -21,7 +21,7 @@ from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
 from schemas.wording import counted
-from training.arguments import at_least, run_command
+from training.arguments import HelpFormatter, at_least, run_command
 from training.checkpoint import write_atomically
 from training.config import UserError
 from training.evaluating.clips import ClipFile, find_clips
@@ -142,7 +142,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m training.evaluate",
         description="Measure how well networks restore compressed clips.",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+        formatter_class=HelpFormatter,
         allow_abbrev=False,
     )
     add = parser.add_argument

@@ -19,7 +19,13 @@ from torch.utils.data import DataLoader
 from tqdm.contrib.logging import logging_redirect_tqdm
 
 from schemas.sample import StreamRow
-from training.arguments import add_stream_options, at_least, run_command, stream_parts
+from training.arguments import (
+    HelpFormatter,
+    add_stream_options,
+    at_least,
+    run_command,
+    stream_parts,
+)
 from training.batches import Part
 from training.checkpoint import WEIGHTS_NAME
 from training.config import UserError
@@ -27,7 +33,7 @@ from training.curves import LOG_EVERY_STEPS, LOG_NAME, TENSORBOARD_NAME, Curves
 from training.dataset import SampleStream
 from training.index import read_shard_table
 from training.models.cavsr import CavsrConfig
-from training.models.configs import choose_config
+from training.models.configs import WITH_ENCODER, choose_config
 from training.models.encoder import EncoderConfig
 from training.pretraining import (
     STATE_NAME,
@@ -189,21 +195,27 @@ def _refuse_several_processes() -> None:
 
 
 def _check_comparable(stream: SampleStream) -> None:
-    """Refuse datasets whose streams have no CRF, or CRFs of several codecs.
+    """Refuse datasets whose streams have no CRF, CRFs of several codecs, or nothing beside them.
 
     Raises:
         UserError: if there is nothing to rank, or no one scale to rank it on.
     """
-    codecs = set[str]()
+    codecs, has_several = set[str](), False
     for part in stream.parts:
         for shard in part.index.shards:
-            columns = ["codec", "rate_mode"]
+            columns = ["stream", "codec", "rate_mode"]
             rows = read_shard_table(part.shards.dataset, "streams", shard, StreamRow, columns)
+            has_several |= any(rows.column("stream").to_pylist())
             has_crf = pc.equal(rows.column("rate_mode").cast("string"), "crf")
             codecs |= set(rows.filter(has_crf).column("codec").cast("string").to_pylist())
     if not codecs:
         raise UserError(
             "no stream has a constant rate factor, so that there is nothing to rank: synthesise "
+            "with --recipe cavsr-continuous"
+        )
+    if not has_several:
+        raise UserError(
+            "samples have one LR stream each, so that a clip's CRFs cannot be ranked: synthesise "
             "with --recipe cavsr-continuous"
         )
     if len(codecs) > 1:
@@ -237,9 +249,11 @@ def encoder_of(name: str) -> EncoderConfig:
     Raises:
         UserError: if there is none.
     """
-    config = choose_config(name)
+    config = choose_config(name, WITH_ENCODER)
     if not isinstance(config, CavsrConfig):
-        raise UserError(f"--config {name} has no compression encoder: choose xs, s, m, l or cavsr")
+        raise UserError(
+            f"--config {name} has no compression encoder: choose one of {', '.join(WITH_ENCODER)}"
+        )
     return config.encoder
 
 
@@ -262,12 +276,12 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m training.pretrain",
         description="Pretrain the compression encoder: rank frames by CRF and by frame type.",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+        formatter_class=HelpFormatter,
         allow_abbrev=False,
     )
     add_stream_options(parser)
     add = parser.add_argument
-    add("--config", default="xs", help="whose encoder: xs, s, m, l, cavsr, or a TOML file")
+    add("--config", default="xs", help=f"whose encoder: {', '.join(WITH_ENCODER)}, or a TOML file")
     add("--run", type=Path, help="folder for weights, log, scores and plot")
     add("--steps", type=at_least(1), help="optimizer steps")
     add("--learning-rate", type=_above_zero, help="the highest")

@@ -18,7 +18,13 @@ from torch.utils.data import Dataset
 
 from schemas.record import Record
 from training.aligned import AlignedBatch, AlignedWindow, collate_aligned
-from training.checkpoint import CONFIG_NAME, WEIGHTS_NAME, TrainedOn, write_atomically
+from training.checkpoint import (
+    CONFIG_NAME,
+    WEIGHTS_NAME,
+    TrainedOn,
+    first_line,
+    write_atomically,
+)
 from training.config import UserError
 from training.dataset import SampleStream
 from training.draw import WindowDraw
@@ -195,7 +201,7 @@ def read_run(run: Path) -> PretrainRun:
         return PretrainRun.model_validate(json.loads(path.read_bytes()))
     except (OSError, ValueError, RecursionError) as error:  # of JSON, UTF-8 and pydantic, too
         raise UserError(
-            f"{path} is not the configuration of a pretrained encoder ({_first_line(error)}): give "
+            f"{path} is not the configuration of a pretrained encoder ({first_line(error)}): give "
             "the folder of a run of training.pretrain"
         ) from error
 
@@ -227,10 +233,6 @@ def _below(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
 
 def _not_loadable(path: Path, error: Exception) -> UserError:
     return UserError(
-        f"{path} cannot be loaded ({_first_line(error)}): restore the file from a copy, or "
+        f"{path} cannot be loaded ({first_line(error)}): restore the file from a copy, or "
         "pretrain with another --run"
     )
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

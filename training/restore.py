@@ -13,7 +13,7 @@ from torch import nn
 
 from schemas.wording import counted
 from training import picture_files, video_output
-from training.arguments import at_least, run_command
+from training.arguments import HelpFormatter, at_least, run_command
 from training.checkpoint import load_model
 from training.config import UserError
 from training.inference import Clip, TileOptions, restore_clip, scale_of
@@ -133,7 +133,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m training.restore",
         description="Restore a compressed video, a picture or a folder of pictures.",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+        formatter_class=HelpFormatter,
         allow_abbrev=False,
     )
     add = parser.add_argument

@@ -23,6 +23,7 @@ from schemas.sample import FrameType, StreamRow
 from schemas.source import SPLITS, TRAIN
 from schemas.store import Place
 from training.arguments import (
+    HelpFormatter,
     add_stream_options,
     at_least,
     run_command,
@@ -187,7 +188,7 @@ def _draw_item(item: Item) -> Image.Image:
     shown = _frames_shown(len(item.hr))
     lines = caption(item)
     left = _MARGIN + max(text_width(name) for name in _ROWS) + _GAP
-    top = _MARGIN + _LINE * len(lines) + _GAP
+    top = _MARGIN + max(_LINE * len(lines), _LEGEND) + _GAP
     needed = max(text_width(line) for line in lines) + _LEGEND + 2 * _MARGIN
     pictures_width = left + len(shown) * (width + _GAP) + _MARGIN
     sheet = Sheet(
@@ -254,7 +255,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m training.show",
         description="Tell and draw what training sees in a batch.",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+        formatter_class=HelpFormatter,
         allow_abbrev=False,
     )
     add_stream_options(parser)

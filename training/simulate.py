@@ -22,6 +22,7 @@ from schemas.source import SPLITS, TRAIN
 from schemas.store import Place
 from schemas.wording import counted
 from training.arguments import (
+    HelpFormatter,
     add_stream_options,
     at_least,
     run_command,
@@ -493,7 +494,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m training.simulate",
         description="Predict length, speed, cache and mixing of a training run.",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+        formatter_class=HelpFormatter,
         allow_abbrev=False,
     )
     add_stream_options(parser)

@@ -10,7 +10,14 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 
-from training.arguments import add_stream_options, at_least, run_command, stream_parts
+from schemas.wording import counted
+from training.arguments import (
+    HelpFormatter,
+    add_stream_options,
+    at_least,
+    run_command,
+    stream_parts,
+)
 from training.config import TrainConfig, UserError
 from training.models.cavsr import CavsrConfig
 from training.models.configs import CONFIGS, AnyConfig, choose_config
@@ -27,7 +34,7 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m training.train",
         description="Train super-resolution of compressed videos or pictures on a dataset.",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+        formatter_class=HelpFormatter,
         allow_abbrev=False,
     )
     add_stream_options(parser)
@@ -166,7 +173,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         The exit status: 0, 2 for a user's mistake, 130 if interrupted.
     """
     given = parse_arguments(arguments)
-    interrupted = "interrupted: add --resume to go on, if there was a checkpoint before"
+    interrupted = (
+        "interrupted: --resume goes on from the last checkpoint, if there was one; one is made "
+        f"every {counted(given.validate_every, 'step')} (--validate-every)"
+    )
     return run_command(lambda: _run(given), interrupted)
 
 

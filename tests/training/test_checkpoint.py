@@ -114,8 +114,9 @@ def test_an_empty_folder_holds_no_run(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="nothing to resume"):
         restore_state(tmp_path, new_state())
     (tmp_path / CONFIG_NAME).write_text("{}")
-    with pytest.raises(UserError, match="not the configuration of a run"):
+    with pytest.raises(UserError, match="not the configuration of a run") as told:
         read_config(tmp_path)
+    assert "\n" not in str(told.value) and "give the folder of one" in str(told.value)
 
 
 @pytest.mark.parametrize("text", ["[" * 100_000, f'{{"model": {"9" * 5000}}}'])

@@ -146,18 +146,26 @@ def test_streams_that_cannot_be_ranked_are_refused(
 ) -> None:  # fmt: skip
     original = pretrain.read_shard_table
 
-    def with_codecs(*codecs: str) -> Callable:
+    def with_codecs(num_streams: int, *codecs: str) -> Callable:
         def read(*arguments: object) -> object:
             rows = original(*arguments).slice(0, 2)  # type: ignore[arg-type]
             modes = ["crf"] * len(codecs) + ["bitrate"] * (2 - len(codecs))
             return type(rows).from_pydict(
-                {"codec": [*codecs, "h264", "h264"][:2], "rate_mode": modes}
+                {
+                    "stream": [0, num_streams - 1],
+                    "codec": [*codecs, "h264", "h264"][:2],
+                    "rate_mode": modes,
+                }
             )
 
         return read
 
-    for codecs, message in (((), "nothing to rank"), (("h264", "hevc"), "different scales")):
-        monkeypatch.setattr(pretrain, "read_shard_table", with_codecs(*codecs))
+    for num_streams, codecs, message in (
+        (2, (), "nothing to rank"),
+        (2, ("h264", "hevc"), "different scales"),
+        (1, ("h264",), "one LR stream each"),
+    ):
+        monkeypatch.setattr(pretrain, "read_shard_table", with_codecs(num_streams, *codecs))
         assert run_pretraining(pan_dataset, tmp_path / "run", "--steps", "1") == 2
         assert message in caplog.text
 

@@ -62,6 +62,10 @@ def test_the_picture_holds_what_training_sees(ruler_dataset: Path) -> None:
         for frame in range(4):
             assert holds(sheet, item.hr[frame])
             assert holds(sheet, enlarged(item.lr[frame], 4))
+        # The disc of motion, and the number below it, end above the pictures.
+        below_disc = 16 + 88
+        height = item.hr.shape[1]
+        assert not holds(sheet[: below_disc + height], enlarged(item.lr[0], 4))
 
 
 def test_all_items_lie_in_one_sheet(

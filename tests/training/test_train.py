@@ -54,6 +54,7 @@ def test_a_run_leaves_weights_log_scores_and_curves(
         assert sheet.height > 2 * SCALE * 32
     card = (run / "README.md").read_text()
     assert "| crf35 |" in card and "12 steps of 12 taken" in card
+    assert "# Recurrent network after CAVSR, x" in card and "compressed videos" in card
 
 
 def test_resuming_gives_the_same_losses_and_weights(pan_dataset: Path, tmp_path: Path) -> None:

@@ -5,10 +5,12 @@
 - Pictures that lie in the folder itself are clips of one frame each; but where all of them are of
   one size and named by number alone (00000001.png, frame_12.png, im3.png), they are one clip.
 
-Hidden files, and files that are neither pictures nor videos by their first bytes, are passed over.
+Hidden files are passed over; so are, with a line that says so, files in the folder itself that are
+neither pictures nor videos by their first bytes.
 """
 
 import dataclasses
+import logging
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -33,6 +35,8 @@ from transforms.source_video import (
     color_of,
     demuxer_of,
 )
+
+logger = logging.getLogger(__name__)
 
 MAX_CLIP_BYTES = 2**30
 """Clips whose frames take more as 8-bit RGB are refused: they are held in memory several times."""
@@ -129,6 +133,8 @@ def _sources(data: Path) -> Iterator[tuple[Path, list[Path] | Path]]:
             pictures.append(path)
         elif kind == "video":
             yield path, path
+        else:
+            logger.info("passed over, neither a picture nor a video: %s", path)
     if len(pictures) > 1 and _are_frames(pictures):
         yield data.resolve(), pictures
     else:

@@ -1,7 +1,7 @@
 """The configurations that have a name, and a network from any configuration."""
 
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated
 
@@ -54,6 +54,10 @@ CONFIGS: Mapping[str, AnyConfig] = {
 """From small to large; the last two restore single pictures."""
 
 
+WITH_ENCODER = [name for name, config in CONFIGS.items() if isinstance(config, CavsrConfig)]
+"""Whose compression encoder can be pretrained."""
+
+
 def build(config: AnyConfig) -> Network:
     """A network with fresh weights, on the CPU."""
     match config:
@@ -80,8 +84,12 @@ def at_scale(config: AnyConfig, scale: int) -> AnyConfig:
         ) from error
 
 
-def choose_config(name: str) -> AnyConfig:
+def choose_config(name: str, told: Iterable[str] = CONFIGS) -> AnyConfig:
     """A configuration by its name, or from a TOML file with `kind` and any of its fields.
+
+    Args:
+        name: of the configuration, or of the file.
+        told: the names that a message offers.
 
     Raises:
         UserError: if there is none, or the file is not one.
@@ -91,7 +99,7 @@ def choose_config(name: str) -> AnyConfig:
     path = Path(name)
     if not path.is_file():
         raise UserError(
-            f"--config {name} is neither a file nor one of {', '.join(CONFIGS)}: choose one of them"
+            f"--config {name} is neither a file nor one of {', '.join(told)}: choose one of them"
         )
     try:
         return TypeAdapter(ModelConfig).validate_python(tomllib.loads(path.read_text()))

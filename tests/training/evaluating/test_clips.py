@@ -65,6 +65,16 @@ def test_numbered_pictures_are_one_clip_others_are_clips_of_their_own(tmp_path: 
     assert found(tmp_path / "sizes") == {"0801": 1, "0802": 1}
 
 
+def test_what_is_no_clip_is_passed_over_and_told(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
+    (tmp_path / "text.mp4").write_text("hello")
+    assert [clip.name for clip in find_clips(tmp_path)] == ["a"]
+    assert "text.mp4" in caplog.text and "a.png" not in caplog.text
+
+
 def test_a_video_is_a_clip(tmp_path: Path) -> None:
     write_video(tmp_path / "夜.mkv", 3)
     (clip,) = find_clips(tmp_path)
