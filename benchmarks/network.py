@@ -23,6 +23,8 @@ from training.models.layers import to_channels_last
 from training.step import charbonnier
 
 _MIB = 2**20
+Work = Callable[[Cavsr, Sequence[Tensor], Tensor], None]
+
 _REFERENCE = "released shape, modulation repaired"
 
 
@@ -71,30 +73,35 @@ def _restore(network: Cavsr, inputs: Sequence[Tensor], _: Tensor) -> None:
         network.eval()(*inputs)
 
 
-def compare(names: Sequence[str], frames: int, height: int, width: int, rounds: int) -> None:
-    """Print seconds a frame, and ratios to the reference, of passes and of training steps."""
-    for what, work, size in (
-        (f"pass, {frames} frames of {width}x{height}", _restore, (frames, height, width)),
-        (
-            "training step, 5 frames of 64x64, auxiliary heads where there are any",
-            _train,
-            (5, 64, 64),
-        ),
-    ):
-        print(f"\n{what}\n{'':42} {'s a frame':>10} {'times faster':>13}  (range)")
-        inputs = _inputs(*size)
-        target = torch.rand(1, size[0], 3, 4 * size[1], 4 * size[2])
-        seconds: dict[str, list[float]] = {name: [] for name in names}
-        for _, name in itertools.product(range(rounds), names):
-            network = _network(name)
-            work(network, [x[:, :2] for x in inputs], target[:, :2])  # warm
-            started = time.process_time()
-            work(network, inputs, target)
-            seconds[name].append((time.process_time() - started) / size[0])
-        for name, found in seconds.items():
-            ratios = [a / b for a, b in zip(seconds[_REFERENCE], found, strict=True)]
-            spread = f"({min(ratios):.2f} to {max(ratios):.2f})"
-            print(f"{name:42} {min(found):10.3f} {statistics.median(ratios):13.2f}  {spread}")
+def compare_passes(names: Sequence[str], size: tuple[int, int, int], rounds: int) -> None:
+    """Print times of passes over (frames, height, width)."""
+    frames, height, width = size
+    print(f"\npass, {frames} frames of {width}x{height}")
+    _compare(names, _restore, size, rounds)
+
+
+def compare_steps(names: Sequence[str], rounds: int) -> None:
+    """Print times of training steps."""
+    print("\ntraining step, 5 frames of 64x64, auxiliary heads where there are any")
+    _compare(names, _train, (5, 64, 64), rounds)
+
+
+def _compare(names: Sequence[str], work: Work, size: tuple[int, int, int], rounds: int) -> None:
+    """Print seconds a frame, and ratios to the reference."""
+    print(f"{'':42} {'s a frame':>10} {'times faster':>13}  (range)")
+    inputs = _inputs(*size)
+    target = torch.rand(1, size[0], 3, 4 * size[1], 4 * size[2])
+    seconds: dict[str, list[float]] = {name: [] for name in names}
+    for _, name in itertools.product(range(rounds), names):
+        network = _network(name)
+        work(network, [x[:, :2] for x in inputs], target[:, :2])  # warm
+        started = time.process_time()
+        work(network, inputs, target)
+        seconds[name].append((time.process_time() - started) / size[0])
+    for name, found in seconds.items():
+        ratios = [a / b for a, b in zip(seconds[_REFERENCE], found, strict=True)]
+        spread = f"({min(ratios):.2f} to {max(ratios):.2f})"
+        print(f"{name:42} {min(found):10.3f} {statistics.median(ratios):13.2f}  {spread}")
 
 
 def memory(config: str, lengths: Sequence[int], side: int) -> None:
@@ -147,7 +154,8 @@ def main() -> None:
     add("--memory", default="xs", choices=list(NETWORKS), help="whose memory is measured")
     add("--lengths", type=int, nargs="+", default=[5, 10, 20, 40])
     add("--side", type=int, default=64, help="of LR, for memory")
-    add("--parts", nargs="+", choices=["time", "memory"], default=["time", "memory"])
+    parts = ["passes", "steps", "memory"]
+    add("--parts", nargs="+", choices=parts, default=parts)
     add("--peak", nargs=4, help=argparse.SUPPRESS)
     given = parser.parse_args()
     torch.set_num_threads(1)
@@ -156,8 +164,10 @@ def main() -> None:
         _print_peak(config, mode, int(frames), int(side))
         return
     names = list(dict.fromkeys([_REFERENCE, *given.networks]))
-    if "time" in given.parts:
-        compare(names, given.frames, given.height, given.width, given.rounds)
+    if "passes" in given.parts:
+        compare_passes(names, (given.frames, given.height, given.width), given.rounds)
+    if "steps" in given.parts:
+        compare_steps(names, given.rounds)
     if "memory" in given.parts:
         memory(given.memory, given.lengths, given.side)
 
