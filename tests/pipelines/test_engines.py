@@ -177,11 +177,9 @@ def test_shards_written_again_over_finished_ones_have_the_same_bytes(
     assert len(logs) == NUM_SHARDS and all('"attempts": 2' in log for log in logs)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.timeout(2 * DEADLINE_SECONDS)
-@pytest.mark.parametrize(
-    "engine", [pytest.param(worker_processes, marks=pytest.mark.long), portable_engine]
-)
+@pytest.mark.parametrize("engine", [worker_processes, portable_engine])
 def test_processes_and_a_job_server_with_a_worker_pool_give_the_same_bytes(
     command: list[str], expected: dict[str, str], tmp_path: Path, engine: EngineStarter
 ) -> None:

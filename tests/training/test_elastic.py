@@ -50,7 +50,11 @@ def lines(folder: Path, num_ranks: int) -> dict[int, str]:
 
 
 @pytest.mark.parametrize(
-    ("before", "after"), [((2, 2), (3, 1)), ((2, 0), (1, 2))], ids=["more ranks", "fewer ranks"]
+    ("before", "after"),
+    [
+        pytest.param((2, 2), (3, 1), id="more ranks"),
+        pytest.param((2, 0), (1, 2), id="fewer ranks", marks=pytest.mark.long),
+    ],
 )
 def test_a_killed_training_goes_on_with_other_ranks_and_workers(
     tmp_path: Path, ruler_dataset: Path, before: tuple[int, int], after: tuple[int, int]
